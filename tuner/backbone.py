@@ -1,0 +1,139 @@
+"""The base model and its tokenizer: a hub id, a folder, or the embedded `pico`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tuner.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PICO = Path(__file__).parent / "assets" / "pico"
+Quantize = Literal["nf4", "int8"]
+
+
+def locate(base: str) -> str:
+    """Where the base is loaded from: the folder of `pico`, a folder as it is, or a hub id."""
+    if base == "pico":
+        return str(PICO)
+    folder = Path(base).expanduser()
+    if folder.exists():
+        return str(folder)
+    if base.startswith((".", "/", "~")):
+        raise UserError(f"model.base: no such folder: {base}. Allowed: a folder, a hub id, or pico")
+    return base
+
+
+def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The base's fast tokenizer.
+
+    Raises:
+        UserError: neither the folder nor the hub has it.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(locate(base), revision=revision)
+    except Exception as error:  # the clients raise their own and their HTTP library's errors
+        raise _not_loaded(base, "tokenizer", error) from error
+    if not tokenizer.is_fast:
+        raise UserError(f"model.base: '{base}' has no fast tokenizer, which the loss mask needs")
+    return tokenizer
+
+
+def load_base(
+    base: str,
+    revision: str | None = None,
+    *,
+    quantize: Quantize | None = None,
+    dtype: torch.dtype | None = None,
+    from_scratch: bool = False,
+    device: torch.device | str = "cpu",
+) -> PreTrainedModel:
+    """The base model with frozen parameters, in evaluation mode.
+
+    Args:
+        base: hub id, folder or `pico`.
+        revision: branch, tag or commit of a hub id.
+        quantize: `nf4` (4 bit, Dettmers et al. 2023, arXiv:2305.14314, double quantisation) or
+            `int8` (Dettmers et al. 2022, arXiv:2208.07339); none when null.
+        dtype: type of the weights, and of the arithmetic on quantised ones; that of the
+            checkpoint when null.
+        from_scratch: random weights of the same architecture instead of the trained ones.
+        device: where quantised weights are placed; others are loaded to the CPU.
+
+    Raises:
+        UserError: neither the folder nor the hub has it.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    place = locate(base)
+    options: dict[str, Any] = {"revision": revision, "dtype": dtype or "auto"}
+    if quantize is not None:
+        options["quantization_config"] = _quantization(quantize, dtype)
+        options["device_map"] = {"": str(device)}
+    try:
+        if from_scratch:
+            config = AutoConfig.from_pretrained(place, revision=revision)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(place, **options)
+    except Exception as error:  # see load_tokenizer
+        raise _not_loaded(base, "model", error) from error
+    return model.requires_grad_(False).eval()
+
+
+def _quantization(quantize: Quantize, dtype: torch.dtype | None) -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype or torch.float32,
+    )
+
+
+def weights_hash(base: str, revision: str | None = None) -> str | None:
+    """SHA-256 over the base's safetensors files, in name order; None where there are none.
+
+    Hub files are looked up in the local cache, so call it after loading.
+    """
+    folder = Path(locate(base))
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(
+                snapshot_download(
+                    base,
+                    revision=revision,
+                    allow_patterns=["*.safetensors"],
+                    local_files_only=True,
+                )
+            )
+        except Exception:  # not in the cache as a whole: no hash rather than a wrong one
+            return None
+    files = sorted(folder.glob("*.safetensors"))
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest() if files else None
+
+
+def _not_loaded(base: str, what: str, error: Exception) -> UserError:
+    lines = str(error).strip().splitlines()
+    return UserError(
+        f"model.base: cannot load the {what} of '{base}' "
+        f"({type(error).__name__}: {lines[0] if lines else ''}). Check the name and the connection, "
+        "give a local folder with --model.base FOLDER, or use the embedded --model.base pico "
+        "(try it: make demo)"
+    )

@@ -1,0 +1,109 @@
+"""The loss of each optimiser step, in the logs and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lightning import LightningModule, Trainer
+
+    from tuner.data.batching import Batch
+
+Points = list[tuple[int, float]]
+
+
+class LossTracker(Callback):
+    """Logs `train_loss`: nats a token over the whole optimiser step, on all devices."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None  # set once the run has its folder
+        self.train: Points = []
+        self.val: Points = []
+        self._sum: torch.Tensor | None = None
+        self._step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from where a resumed run stands."""
+        self._step = trainer.global_step
+        self._sum = torch.zeros((), device=pl_module.device)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: torch.Tensor | Mapping[str, Any] | None,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Add up the micro-batches; log when the optimiser has stepped."""
+        assert isinstance(outputs, dict)
+        assert self._sum is not None
+        self._sum += outputs["loss_sum"]
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        total = trainer.strategy.reduce(self._sum, reduce_op="sum")
+        loss = total / max(batch["step_targets"], 1)
+        self._sum = torch.zeros_like(self._sum)
+        pl_module.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        if self._step % trainer.log_every_n_steps == 0 or not self.train:
+            self.train.append((self._step, float(loss)))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the validation loss."""
+        loss = trainer.callback_metrics.get("val_loss")
+        if loss is not None and not trainer.sanity_checking:
+            self.val.append((trainer.global_step, float(loss)))
+            self._plot(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the curves."""
+        self._plot(trainer)
+
+    def _plot(self, trainer: Trainer) -> None:
+        if self.folder is not None and trainer.is_global_zero:
+            plot_loss(self.train, self.val, self.folder / "loss.png")
+
+
+def plot_loss(train: Sequence[tuple[int, float]], val: Points, file: Path) -> None:
+    """Draw training and validation loss over optimiser steps.
+
+    Args:
+        train: (step, nats a token) of the training loss.
+        val: likewise of the validation loss.
+        file: the PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(*_columns(train), color="tab:blue", alpha=0.35, linewidth=1, label="train")
+    axes.plot(*_columns(_smooth(train)), color="tab:blue", label="train, smoothed")
+    axes.plot(*_columns(val), "o-", color="tab:orange", label="validation")
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("loss (nats a token)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=110)
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [step for step, _ in points], [loss for _, loss in points]
+
+
+def _smooth(points: Sequence[tuple[int, float]], weight: float = 0.9) -> Points:
+    """Exponential moving average, corrected for its start."""
+    smooth: Points = []
+    average = 0.0
+    for count, (step, loss) in enumerate(points, start=1):
+        average = weight * average + (1 - weight) * loss
+        smooth.append((step, average / (1 - weight**count)))
+    return smooth

@@ -1,0 +1,111 @@
+"""A few replies generated during training, to read and to score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from tuner.data.datamodule import ConversationData
+from tuner.data.encode import encode_header
+from tuner.errors import UserError
+from tuner.generate import Reply, generate, stop_ids
+from tuner.module import ChatTuner
+
+if TYPE_CHECKING:
+    from lightning import LightningModule, Trainer
+
+    from tuner.data.example import Example
+
+
+class SampleReplies(Callback):
+    """Answers a fixed handful of validation prompts after each validation.
+
+    Logs corpus `sample_bleu` (torchmetrics SacreBLEU) and `sample_rouge1`, `2`, `L` (F1, 0 to 1),
+    writes the texts to `samples.jsonl` and TensorBoard. A few rows are for looking: `eval.py` is
+    what compares models.
+
+    Args:
+        count: prompts; 0 turns it off.
+        max_new_tokens: tokens a reply at most.
+    """
+
+    def __init__(self, count: int = 4, max_new_tokens: int = 64) -> None:
+        if count < 0 or max_new_tokens < 1:
+            raise UserError("samples: count must be 0 or more, max_new_tokens 1 or more")
+        self.count = count
+        self.max_new_tokens = max_new_tokens
+        self.folder: Path | None = None  # set once the run has its folder
+        self._done = -1
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Generate after a validation; here, metrics can still be logged."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._generate(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Generate at the end too, unless a validation has just done so."""
+        if self._done < trainer.global_step:
+            self._generate(trainer, pl_module, log=False)
+
+    def _generate(self, trainer: Trainer, module: LightningModule, *, log: bool = True) -> None:
+        self._done = trainer.global_step
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(data, ConversationData)
+        assert isinstance(module, ChatTuner)
+        assert data.curated is not None
+        examples = (data.curated.splits["val"] or data.curated.splits["train"])[: self.count]
+        # Generation runs on one device alone: the others need not take part in it.
+        if not examples or not trainer.is_global_zero:
+            return
+        training = module.model.training
+        module.model.eval()
+        with trainer.precision_plugin.forward_context():
+            replies = generate(
+                module.model,
+                [encode_header(e.prompt, data.prompt, module.tokenizer) for e in examples],
+                tokenizer=module.tokenizer,
+                stops=stop_ids(data.prompt, module.tokenizer),
+                max_new_tokens=self.max_new_tokens,
+                batch_size=len(examples),
+            )
+        module.model.train(training)
+        scores = _scores([r.text for r in replies], [e.reply for e in examples])
+        if log:
+            self.log_dict(scores, rank_zero_only=True)
+        self._write(trainer, examples, replies)
+
+    def _write(self, trainer: Trainer, examples: list[Example], replies: list[Reply]) -> None:
+        rows = [
+            {
+                "step": trainer.global_step,
+                "id": example.id,
+                "prompt": example.prompt[-1].content,
+                "reference": example.reply,
+                "reply": reply.text,
+                "stop_reason": reply.stop_reason,
+            }
+            for example, reply in zip(examples, replies, strict=True)
+        ]
+        if self.folder is not None:
+            with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for row in rows:
+                    text = f"**{row['prompt']}**\n\n{row['reply']}\n\n*{row['reference']}*"
+                    logger.experiment.add_text(f"sample/{row['id']}", text, trainer.global_step)
+
+
+def _scores(replies: list[str], references: list[str]) -> dict[str, float]:
+    from torchmetrics.text import ROUGEScore, SacreBLEUScore
+
+    # Without rougeLsum: that one would fetch a sentence splitter from the network.
+    rouge = ROUGEScore(rouge_keys=("rouge1", "rouge2", "rougeL"))
+    bleu = SacreBLEUScore()
+    found = rouge(replies, references)
+    scores = {f"sample_{k}": float(found[f"{k}_fmeasure"]) for k in ("rouge1", "rouge2", "rougeL")}
+    return scores | {"sample_bleu": float(bleu(replies, [[r] for r in references]))}

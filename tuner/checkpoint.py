@@ -1,0 +1,116 @@
+"""Checkpoints that a crash cannot spoil."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from typing_extensions import override
+
+from tuner.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lightning import LightningModule, Trainer
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a name always holds a whole checkpoint.
+
+    Lightning's own way passes through the system's temporary folder, which is not atomic where
+    that is another file system. Loading never runs code from the file.
+    """
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write, flush to the disk, then rename."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @override
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load tensors and plain values only.
+
+        Raises:
+            UserError: the file is missing, cut off, or holds something else.
+        """
+        return load_checkpoint(Path(path))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU.
+
+    Raises:
+        UserError: the file is missing, cut off, or holds more than tensors and plain values.
+    """
+    if not path.is_file():
+        raise UserError(f"ckpt_path: no such file: {path}. Allowed: last, best, or a .ckpt file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and torch each raise their own
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"ckpt_path: {path} is no usable checkpoint ({reason})") from error
+
+
+class LastCheckpoint(Callback):
+    """Keeps `last.ckpt` up to date: every so many optimiser steps, at the end, and when stopped.
+
+    Args:
+        every_n_steps: optimiser steps between two saves.
+    """
+
+    def __init__(self, every_n_steps: int = 200) -> None:
+        self.every_n_steps = every_n_steps
+        self.folder: Path | None = None  # set once the run has its folder
+        self._saved = 0
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.folder is not None and trainer.global_step > self._saved:
+            self._saved = trainer.global_step
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from where a resumed run stands."""
+        self._saved = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: torch.Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save when enough steps have gone by."""
+        if trainer.global_step - self._saved >= self.every_n_steps:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of the training."""
+        self._save(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save when the run is asked to stop; after any other error the weights may be bad."""
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
+            self._save(trainer)

@@ -1,0 +1,192 @@
+"""The command line of `train.py`: LightningCLI with our defaults, run folders and clear errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after the first use
+
+from jsonargparse import Namespace
+from lightning import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from torch.optim import Optimizer
+
+from tuner.callbacks.loss import LossTracker
+from tuner.callbacks.record import RunRecord
+from tuner.callbacks.samples import SampleReplies
+from tuner.callbacks.throughput import Throughput
+from tuner.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_checkpoint
+from tuner.data.datamodule import ConversationData
+from tuner.errors import UserError
+from tuner.messages import explain
+from tuner.module import ChatTuner
+from tuner.runs import claim, find_checkpoint
+
+ROOT = Path(__file__).parent.parent
+DEFAULTS = ROOT / "configs" / "defaults.yaml"
+RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
+
+
+class Parser(LightningArgumentParser):
+    """Raises `UserError` with a nearest match instead of printing its usage and exiting."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Translate what jsonargparse found.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(explain(message, self)) from ex
+
+
+class TunerCLI(LightningCLI):
+    """LightningCLI around the one module and the one data module."""
+
+    model: ChatTuner
+    datamodule: ConversationData
+
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        subcommands = {name: {"default_config_files": [str(DEFAULTS)]} for name in self.subcommands()}
+        self.loss = LossTracker()
+        self.throughput = Throughput()
+        self.record = RunRecord(self.throughput)
+        super().__init__(
+            ChatTuner,
+            ConversationData,
+            parser_class=Parser,
+            parser_kwargs=subcommands,
+            seed_everything_default=42,
+            trainer_defaults={
+                "callbacks": [self.loss, self.throughput, self.record],
+                "use_distributed_sampler": False,  # the data module shares rows out itself
+            },
+            load_from_checkpoint_support=False,  # an exported adapter needs no hyperparameters
+            args=list(args) if args is not None else None,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the groups beside model, data and trainer."""
+        parser.add_argument("--name", type=str | None, default=None, help="name of the run's folder")
+        parser.add_optimizer_args((Optimizer,), link_to="model.optimizer")
+        parser.add_lr_scheduler_args(LRSchedulerTypeTuple, link_to="model.lr_scheduler")
+        parser.add_lightning_class_args(SampleReplies, "samples")
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+
+    @staticmethod
+    def link_optimizers_and_lr_schedulers(parser: LightningArgumentParser) -> None:
+        """Hand both groups to the module, which makes them once its weights are there."""
+        for key in ("optimizer", "lr_scheduler"):
+            parser.link_arguments(key, f"model.{key}", compute_fn=_as_dict)
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run's name, so that the saved configuration holds it."""
+        config = self.config[self.subcommand]
+        if config.name is None:
+            recipes = [Path(str(path)).stem for path in config.config or []]
+            config.name = recipes[0] if recipes else "run"
+        root = config.trainer.default_root_dir or "."
+        if config.ckpt_path in ("last", "best"):
+            config.ckpt_path = str(find_checkpoint(config.ckpt_path, Path(root), config.name))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add checkpoints that a crash cannot spoil."""
+        plugins = self._get(self.config_init, "trainer").get("plugins") or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+
+    def before_fit(self) -> None:
+        """Fail early: data and model are ready before the run gets its folder."""
+        self._prepare()
+        config = self.config["fit"]
+        root = Path(config.trainer.default_root_dir or ".")
+        folder = self._folder(root, config.name)
+        own: list[Logger] = [
+            TensorBoardLogger(root, name=config.name, version=folder.name),
+            CSVLogger(root, name=config.name, version=folder.name),
+        ]
+        chosen = isinstance(config.trainer.logger, list | dict)
+        self.trainer.loggers = own + (self.trainer.loggers if chosen else [])
+        best = ModelCheckpoint(
+            folder / "checkpoints",
+            filename="best",
+            monitor="val_loss",
+            enable_version_counter=False,
+        )
+        self.trainer.callbacks += [LearningRateMonitor("step"), best]  # pyright: ignore
+        last = self.config_init["fit"].checkpoint
+        last.folder = folder / "checkpoints"
+        for callback in (self.loss, self.record, self.config_init["fit"].samples):
+            callback.folder = folder
+
+    def _folder(self, root: Path, name: str) -> Path:
+        if rank_zero_only.rank == 0:
+            os.environ[RUN_FOLDER] = str(claim(root, name))
+        # Other devices only need a path to hand on: they write nothing.
+        return Path(os.environ.get(RUN_FOLDER, root / name / "version_0"))
+
+    def _prepare(self) -> None:
+        self.datamodule.prepare(self.model.tokenizer)
+        self.model.trainer = self.trainer
+        self.model.configure_model()
+
+    def before_validate(self) -> None:
+        """Prepare without a run folder."""
+        self._prepare()
+        self.trainer.loggers = []
+
+    before_test = before_validate
+
+    def after_fit(self) -> None:
+        """Validate where training stopped, then export the best weights."""
+        trainer = self.trainer
+        folder = self.record.folder
+        assert folder is not None
+        has_val = bool(self.datamodule.curated and self.datamodule.curated.splits["val"])
+        if has_val and (not self.loss.val or self.loss.val[-1][0] < trainer.global_step):
+            trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        best = folder / "checkpoints" / "best.ckpt"
+        if trainer.is_global_zero:
+            if best.is_file():
+                weights = load_checkpoint(best)["state_dict"]
+                self.model.load_state_dict(weights, strict=False)
+            self.model.export(folder)
+            self.record.finish(
+                trainer, status="finished", exported="best" if best.is_file() else "last"
+            )
+        rank_zero_info(f"Run folder: {folder}")
+
+
+def _as_dict(group: Namespace | None) -> dict[str, Any] | None:
+    return None if group is None else group.as_dict()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        args: command line; that of the process when null.
+
+    Returns:
+        The exit code: 0 done, 2 the user can mend it, 143 stopped by SIGTERM.
+    """
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    try:
+        TunerCLI(args)
+    except UserError as error:
+        if os.environ.get("TUNER_DEBUG") == "1":
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SIGTERMException:
+        return 143
+    return 0

@@ -1,0 +1,1 @@
+"""From rows of a data set to batches with an exact loss mask."""

@@ -1,0 +1,193 @@
+"""Batches of rows of like length, planned so that every optimiser step knows its token count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from tuner.data.encode import IGNORED, Encoded
+
+POOL = 64  # batches sorted by length together: less padding with more, less shuffling too
+
+
+class Batch(TypedDict):
+    """What the model is given.
+
+    Rows are padded on the right, and every position after a row's last token is without label, so
+    a causal model needs no attention mask: no token that counts can see a padded one.
+
+    Attributes:
+        input_ids: (B, T) int64.
+        labels: (B, T) int64, -100 where there is no loss.
+        step_targets: number of tokens with loss in the whole optimiser step that this batch
+            belongs to, over all its batches on all devices.
+        tokens: number of tokens that are no padding.
+        rows: places of the rows in their split.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    step_targets: int
+    tokens: int
+    rows: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One batch of a plan: rows, and the token count of its optimiser step."""
+
+    rows: tuple[int, ...]
+    step_targets: int
+
+
+class Padded(Dataset[Batch]):
+    """The padded batch of a `Planned`.
+
+    Args:
+        encoded: all rows of the split.
+        pad_id: what stands behind the end of a row; never looked at, so any valid id does.
+    """
+
+    def __init__(self, encoded: Sequence[Encoded], pad_id: int) -> None:
+        self.encoded = encoded
+        self.pad_id = pad_id
+
+    def __getitem__(self, plan: Planned) -> Batch:
+        """Build one batch; an empty plan gives one row without labels."""
+        rows = [self.encoded[place] for place in plan.rows]
+        width = max((len(row.input_ids) for row in rows), default=2)
+        shape = (max(len(rows), 1), width)
+        input_ids = torch.full(shape, self.pad_id, dtype=torch.int64)
+        labels = torch.full(shape, IGNORED, dtype=torch.int64)
+        for line, row in enumerate(rows):
+            input_ids[line, : len(row.input_ids)] = torch.from_numpy(row.input_ids)
+            labels[line, : len(row.labels)] = torch.from_numpy(row.labels)
+        return Batch(
+            input_ids=input_ids,
+            labels=labels,
+            step_targets=plan.step_targets,
+            tokens=sum(len(row.input_ids) for row in rows),
+            rows=list(plan.rows),
+        )
+
+
+class TrainBatches(Sampler[Planned]):
+    """The batches of one device for one epoch after the other.
+
+    An epoch is a random permutation cut into pools of 64 batches; each pool is sorted by length
+    and cut into batches, and all batches are shuffled. Row order depends on seed and epoch alone.
+    An optimiser step takes `accumulate` batches on each of `world_size` devices; the batches of
+    the last step may be smaller or empty, so that each row is seen exactly once an epoch.
+
+    Args:
+        encoded: rows of the train split.
+        batch_size: rows a batch.
+        accumulate: batches an optimiser step on one device.
+        world_size: number of devices.
+        rank: this device.
+        seed: seed of the order.
+        limit: batches an epoch at most, as `trainer.limit_train_batches` (a share or a count).
+    """
+
+    def __init__(
+        self,
+        encoded: Sequence[Encoded],
+        *,
+        batch_size: int,
+        accumulate: int = 1,
+        world_size: int = 1,
+        rank: int = 0,
+        seed: int = 0,
+        limit: float | int = 1.0,
+    ) -> None:
+        self.lengths = np.array([len(row.input_ids) for row in encoded])
+        self.targets = np.array([row.targets for row in encoded])
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.world_size = world_size
+        self.rank = rank
+        self.seed = seed
+        whole = -(-len(encoded) // (batch_size * world_size))
+        self.length = min(whole, limit) if isinstance(limit, int) else int(whole * limit)
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration gives; Lightning calls this."""
+        self.epoch = epoch
+
+    def resume(self, epoch: int, start: int) -> None:
+        """Let the next iteration begin at batch `start` of `epoch`."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        """Batches an epoch on this device."""
+        return self.length
+
+    def __iter__(self) -> Iterator[Planned]:
+        """This device's batches from `start` on; the next epoch begins at its first."""
+        start, self.start = self.start, 0
+        yield from self.plan(self.epoch)[self.rank][start:]
+
+    def plan(self, epoch: int) -> list[list[Planned]]:
+        """Batches of every device for an epoch: the same on each of them."""
+        draw = np.random.default_rng([self.seed, epoch])
+        batches = self._batches(draw)[: self.length * self.world_size]
+        devices: list[list[Planned]] = [[] for _ in range(self.world_size)]
+        span = self.accumulate * self.world_size
+        for first in range(0, len(batches), span):
+            step = batches[first : first + span]
+            count = int(sum(self.targets[list(rows)].sum() for rows in step))
+            for place, rows in enumerate(step):
+                devices[place % self.world_size].append(Planned(rows, count))
+        return devices
+
+    def _batches(self, draw: np.random.Generator) -> list[tuple[int, ...]]:
+        order = draw.permutation(len(self.lengths))
+        size = self.batch_size
+        pools = [order[i : i + size * POOL] for i in range(0, len(order), size * POOL)]
+        order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in pools])
+        full = [tuple(map(int, order[i : i + size])) for i in range(0, len(order), size)]
+        # Only the last batch of the last pool is short; it stays last, filled up with empty ones,
+        # so that every device runs the same number of batches.
+        tail = [full.pop()] if len(full[-1]) < size else []
+        shuffled = [full[place] for place in draw.permutation(len(full))]
+        missing = self.length * self.world_size - len(shuffled) - len(tail)
+        return shuffled + tail + [()] * max(missing, 0)
+
+
+class EvalBatches(Sampler[Planned]):
+    """Every row of a split once, in batches of like length, shared out to the devices.
+
+    The order of the batches is a fixed shuffle, so that `trainer.limit_val_batches` looks at rows
+    of every length. Devices run equally many batches: the last ones may be empty.
+
+    Args:
+        encoded: rows of the split.
+        batch_size: rows a batch.
+        world_size: number of devices.
+        rank: this device.
+    """
+
+    def __init__(
+        self, encoded: Sequence[Encoded], *, batch_size: int, world_size: int = 1, rank: int = 0
+    ) -> None:
+        order = sorted(range(len(encoded)), key=lambda place: len(encoded[place].input_ids))
+        batches = [tuple(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
+        shuffle = np.random.default_rng(0).permutation(len(batches))
+        batches = [batches[place] for place in shuffle]
+        batches += [()] * (-len(batches) % world_size)
+        self.batches = [Planned(rows, 0) for rows in batches[rank::world_size]]
+
+    def __len__(self) -> int:
+        """Batches on this device."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Planned]:
+        """This device's batches."""
+        yield from self.batches

@@ -1,0 +1,162 @@
+"""The one data module: source -> curation -> prompt -> encoded splits -> batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from tuner.data.batching import Batch, EvalBatches, Padded, TrainBatches
+from tuner.data.card import data_card
+from tuner.data.curate import Curated, curate
+from tuner.data.prompts import Prompt
+from tuner.data.prompts.chat import Chat
+from tuner.data.sources import Source
+from tuner.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class ConversationData(L.LightningDataModule):
+    """Conversations of one source, ready for training and evaluation.
+
+    Args:
+        source: the data set.
+        prompt: how a conversation is written out as text.
+        max_length: longest row in tokens; longer ones are dropped and counted, never cut.
+        batch_size: rows a device and micro-batch.
+        val_size: validation rows, as a share (float) or a count (int) of the rows.
+        test_size: test rows, likewise.
+        seed: seed of the split and of the training order.
+        num_workers: processes that build batches; 0 builds them in the training process.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        prompt: Prompt | None = None,
+        max_length: int = 512,
+        batch_size: int = 8,
+        val_size: float | int = 0.1,
+        test_size: float | int = 0.1,
+        seed: int = 42,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        for key, value in (("max_length", max_length), ("batch_size", batch_size)):
+            if value < 1:
+                raise UserError(f"data.{key}: {value} is not allowed; give 1 or more")
+        self.source = source
+        self.prompt = prompt or Chat()
+        self.max_length = max_length
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.test_size = test_size
+        self.seed = seed
+        self.num_workers = num_workers
+        self.tokenizer: PreTrainedTokenizerBase | None = None
+        self.curated: Curated | None = None
+        self.card: dict[str, Any] = {}
+
+    def prepare(self, tokenizer: PreTrainedTokenizerBase) -> Curated:
+        """Read, curate, split and encode; does nothing the second time.
+
+        Args:
+            tokenizer: the base model's.
+
+        Raises:
+            UserError: the data cannot be read or leaves nothing to train on.
+        """
+        if self.curated is None:
+            self.prompt.check(tokenizer)
+            self.tokenizer = tokenizer
+            self.curated = curate(
+                self.source.rows(),
+                self.prompt,
+                tokenizer,
+                max_length=self.max_length,
+                val_size=self.val_size,
+                test_size=self.test_size,
+                seed=self.seed,
+            )
+            settings = {
+                "prompt": type(self.prompt).__name__,
+                "max_length": self.max_length,
+                "val_size": self.val_size,
+                "test_size": self.test_size,
+                "seed": self.seed,
+            }
+            self.card = data_card(self.curated, self.source.provenance(), settings, tokenizer)
+        return self.curated
+
+    def setup(self, stage: str) -> None:
+        """Prepare with the module's tokenizer; Lightning calls this on every device."""
+        if self.curated is None:
+            assert self.trainer is not None
+            self.prepare(self.trainer.lightning_module.tokenizer)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the train split, shuffled by epoch, going on where a checkpoint stopped."""
+        trainer = self.trainer
+        assert trainer is not None
+        sampler = TrainBatches(
+            self._rows("train"),
+            batch_size=self.batch_size,
+            accumulate=trainer.accumulate_grad_batches,
+            world_size=trainer.world_size,
+            rank=trainer.global_rank,
+            seed=self.seed,
+            limit=trainer.limit_train_batches,
+        )
+        # Loops are restored before loaders are built, so the trainer knows where it stopped.
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        sampler.resume(trainer.current_epoch, done if 0 < done < len(sampler) else 0)
+        return self._loader("train", sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Every validation row once; no loader when `val_size` is 0."""
+        return self._once("val") if self._rows("val") else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Every test row once.
+
+        Raises:
+            UserError: `test_size` is 0.
+        """
+        if not self._rows("test"):
+            raise UserError("data.test_size: 0 leaves no test rows")
+        return self._once("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test rows, for generation."""
+        return self.test_dataloader()
+
+    def _rows(self, split: str) -> list[Any]:
+        assert self.curated is not None
+        return self.curated.encoded[split]
+
+    def _once(self, split: str) -> DataLoader[Batch]:
+        trainer = self.trainer
+        assert trainer is not None
+        sampler = EvalBatches(
+            self._rows(split),
+            batch_size=self.batch_size,
+            world_size=trainer.world_size,
+            rank=trainer.global_rank,
+        )
+        return self._loader(split, sampler)
+
+    def _loader(self, split: str, sampler: TrainBatches | EvalBatches) -> DataLoader[Batch]:
+        assert self.tokenizer is not None
+        pad_id = self.tokenizer.pad_token_id or 0
+        # Each sample is a whole batch already, so the loader does no batching of its own.
+        return DataLoader(
+            Padded(self._rows(split), pad_id),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            pin_memory=False,
+            persistent_workers=self.num_workers > 0,
+        )

@@ -1,0 +1,99 @@
+"""From text to token ids and labels: one tokenisation, the loss mask by character offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.data.example import Example, Message
+from tuner.data.prompts import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # the label of a token that carries no loss, as torch's cross-entropy has it
+BLOCK = 1024  # rows a tokeniser call
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One row as the model sees it.
+
+    Attributes:
+        input_ids: (T,) int32.
+        labels: (T,) int32, the same ids where the loss is and -100 elsewhere; not shifted.
+        row: place of the row in its split.
+    """
+
+    input_ids: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32]
+    row: int = 0
+
+    @property
+    def targets(self) -> int:
+        """Number of tokens that carry loss; the first token of a text is never predicted."""
+        return int(np.count_nonzero(self.labels[1:] != IGNORED))
+
+
+def encode(
+    conversations: Sequence[Sequence[Message]], prompt: Prompt, tokenizer: PreTrainedTokenizerBase
+) -> list[Encoded]:
+    """Tokenise conversations and mask all but the supervised ranges.
+
+    A token is supervised when its first character lies in a supervised range, so the mask and the
+    text always agree. A token that reaches from the header into a reply would make training and
+    generation see different prompts: such a row gets no labels at all and curation drops it.
+
+    Returns:
+        One `Encoded` a conversation, in order.
+    """
+    encoded: list[Encoded] = []
+    for start in range(0, len(conversations), BLOCK):
+        rendered = [prompt.render(c, tokenizer) for c in conversations[start : start + BLOCK]]
+        # The template has written every special token, the beginning of the text included.
+        batch = tokenizer(
+            [r.text for r in rendered],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
+        for item, ids, offsets in zip(
+            rendered, batch["input_ids"], batch["offset_mapping"], strict=True
+        ):
+            encoded.append(_masked(ids, offsets, item.spans, row=len(encoded)))
+    return encoded
+
+
+def _masked(
+    ids: list[int],
+    offsets: list[tuple[int, int]],
+    spans: tuple[tuple[int, int], ...],
+    row: int,
+) -> Encoded:
+    tokens = np.asarray(ids, dtype=np.int32)
+    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+    labels = np.full_like(tokens, IGNORED)
+    for first, last in spans:
+        if np.any((starts < first) & (ends > first)):
+            return Encoded(tokens, np.full_like(tokens, IGNORED), row)
+        inside = (starts >= first) & (starts < last)
+        labels[inside] = tokens[inside]
+    return Encoded(tokens, labels, row)
+
+
+def encode_header(
+    messages: Sequence[Message], prompt: Prompt, tokenizer: PreTrainedTokenizerBase
+) -> list[int]:
+    """Token ids that a reply to `messages` continues: the same ids that training sees."""
+    text = prompt.header(messages, tokenizer)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def control_tokens(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Special tokens written out in the text of an example: they would become real ones."""
+    special = set(tokenizer.all_special_tokens)
+    return sorted(s for s in special if any(s in m.content for m in example.messages))

@@ -1,0 +1,122 @@
+"""What every data set has in common."""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tuner.data.example import Example, Rejected, digest, fraction
+from tuner.data.reading import Located, Row, hub_commit, read_file, read_hub, sha256
+from tuner.errors import UserError
+
+
+@dataclass
+class Rows:
+    """What a source gives: its examples, and an account of every row that did not become one."""
+
+    examples: list[Example]
+    seen: int
+    skipped: Counter[str] = field(default_factory=Counter[str])
+    rejected: list[Rejected] = field(default_factory=list[Rejected])
+
+
+class Source(ABC):
+    """A data set: yields examples and knows where they come from.
+
+    Subclasses name their hub data set and licence and turn one row into one example.
+
+    Args:
+        path: a local file (JSONL, JSON or CSV) instead of the hub data set.
+        limit: use this many examples, drawn at random; all when null.
+        seed: seed of that draw.
+        revision: branch, tag or commit of the hub data set.
+    """
+
+    hub: ClassVar[str | None] = None
+    licence: ClassVar[str] = "as stated by its owner"
+    columns: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        path: str | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        revision: str | None = None,
+    ) -> None:
+        if limit is not None and limit < 1:
+            raise UserError(f"data.source.limit: {limit} is not allowed; give 1 or more, or null")
+        self.path = path
+        self.limit = limit
+        self.seed = seed
+        self.revision = revision
+
+    @abstractmethod
+    def example(self, row: Row, where: str) -> Example | Rejected | None:
+        """Turn one row into an example; None when the source's own filter passes over it."""
+
+    def read(self) -> Iterator[Located]:
+        """The raw rows with their place, from the file or the hub."""
+        if self.path is not None:
+            return read_file(self.path)
+        if self.hub_name is None:
+            raise UserError(f"data.source.path: {type(self).__name__} needs a file or a hub name")
+        return read_hub(self.hub_name, self.revision, set(self.columns))
+
+    @property
+    def hub_name(self) -> str | None:
+        """The hub data set that is read when there is no `path`."""
+        return self.hub
+
+    def rows(self) -> Rows:
+        """All examples in file order, with what was passed over and what was rejected.
+
+        Raises:
+            UserError: the file or the hub cannot be read.
+        """
+        account = Rows([], seen=0)
+        for where, raw in self.read():
+            account.seen += 1
+            item = raw if isinstance(raw, Rejected) else self.example(raw, where)
+            if isinstance(item, Rejected):
+                account.rejected.append(item)
+            elif item is None:
+                account.skipped["filtered"] += 1
+            else:
+                account.examples.append(item)
+        return self.limited(account)
+
+    def limited(self, account: Rows) -> Rows:
+        """Draw `limit` examples at random, in their order; the rest is counted as over_limit."""
+        found = account.examples
+        if self.limit is None or len(found) <= self.limit:
+            return account
+        # The rank of a row is a hash of its content: the draw survives a re-ordering of the file.
+        ranked = ((fraction(self.seed, item.id), place) for place, item in enumerate(found))
+        drawn = sorted(place for _, place in heapq.nsmallest(self.limit, ranked))
+        account.skipped["over_limit"] += len(found) - self.limit
+        account.examples = [found[place] for place in drawn]
+        return account
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the rows come from, for the data card: plain JSON values."""
+        base: dict[str, Any] = {"name": type(self).__name__, "licence": self.licence}
+        if self.path is not None:
+            return base | {"path": str(self.path), "sha256": sha256(self.path)}
+        assert self.hub_name is not None
+        commit = hub_commit(self.hub_name, self.revision)
+        return base | {"hub": self.hub_name, "revision": self.revision, "commit": commit}
+
+
+def text_of(row: Row, key: str) -> str:
+    """The text in a cell, stripped; empty for a missing or null cell, `str` of a number."""
+    value = row.get(key)
+    return "" if value is None else str(value).strip()
+
+
+def group_of(text: str) -> str:
+    """A group for rows without one: equal texts, whatever their case and spacing, are one group."""
+    return digest(" ".join(text.lower().split()))

@@ -1,0 +1,1 @@
+"""Evaluation: predictions are scored, compared with paired statistics, and reported."""

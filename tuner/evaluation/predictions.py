@@ -1,0 +1,106 @@
+r"""Predictions: what every system wrote for every example, one JSON object a line.
+
+A row of predictions.jsonl:
+
+    {"system": "lora", "id": "d41d8cd9", "category": "REFUND", "prompt": "<|user|>\nWhere ...",
+     "reference": "...", "prediction": "...", "stop_reason": "eos", "new_tokens": 41,
+     "seconds": 0.8, "scores": {"rougeL": 0.41}, "group": "refund-status"}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from tuner.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+StopReason = Literal["eos", "length", "empty"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One system's reply to one example.
+
+    Attributes:
+        system: name of the system, unique in a comparison.
+        id: the example's stable id, the key by which systems are paired.
+        category: slice that the example belongs to.
+        prompt: the prompt as rendered for the model.
+        reference: the expected reply.
+        prediction: the reply, without special tokens.
+        stop_reason: `eos` (the model ended), `length` (it was cut) or `empty` (it wrote nothing).
+        new_tokens: number of generated tokens.
+        seconds: seconds spent on this reply.
+        scores: value from 0 to 1 under each metric's key.
+        group: examples of one group are not independent of each other; empty if the example stands
+            alone.
+    """
+
+    system: str
+    id: str
+    category: str
+    prompt: str
+    reference: str
+    prediction: str
+    stop_reason: StopReason
+    new_tokens: int
+    seconds: float
+    scores: dict[str, float] = field(default_factory=dict[str, float])
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks what a hand-edited file is likely to get wrong.
+
+        Raises:
+            ValueError: the stop reason is unknown.
+        """
+        if self.stop_reason not in get_args(StopReason):
+            allowed = ", ".join(get_args(StopReason))
+            raise ValueError(f"stop_reason is {self.stop_reason!r}; allowed: {allowed}")
+
+
+def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
+    """Writes the rows as JSON lines; the file is there whole or not at all."""
+    write_atomically(
+        path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+    )
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Reads the rows of a predictions.jsonl.
+
+    Raises:
+        UserError: a line is no prediction; the message gives file and line.
+        OSError: the file cannot be read.
+    """
+    rows: list[Prediction] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(Prediction(**json.loads(line)))
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{path}:{number} is not a prediction: {error}.") from error
+    return rows
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes UTF-8 text so that a reader, or a crash, never sees half a file.
+
+    The temporary file lies in the same folder, as a rename is atomic only within one file system.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # A lone surrogate has no UTF-8 form; its backslash form is also its JSON escape.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

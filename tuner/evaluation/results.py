@@ -1,0 +1,190 @@
+"""results.json: everything a report shows about a comparison, as plain data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.evaluation import stats
+from tuner.evaluation.predictions import write_atomically
+from tuner.evaluation.score import compare, estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from tuner.evaluation.predictions import Prediction
+    from tuner.evaluation.score import Scored
+
+SCHEMA = 1
+WORST = 5  # rows per system
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a comparison was made with; it is written down as it is.
+
+    Attributes:
+        test_set: `n` (examples), `sha256` and `source`.
+        systems: for each system `base`, `head`, `trainable_params`, `trainable_percent` and
+            `batch_size`.
+        decoding: how replies were generated.
+        seed: of generation, of the statistics and of the examples that reports draw.
+        command: what was typed.
+        environment: versions and hardware.
+    """
+
+    test_set: Mapping[str, Any]
+    systems: Mapping[str, Mapping[str, Any]]
+    decoding: Mapping[str, Any]
+    seed: int
+    command: str
+    environment: Mapping[str, Any]
+
+
+def build_results(
+    scored: Scored,
+    setting: Setting,
+    *,
+    base: str | None = None,
+    primary: str | None = None,
+    resamples: int = stats.RESAMPLES,
+) -> dict[str, Any]:
+    """Computes values, intervals, comparisons, slices and worst cases of a comparison.
+
+    Args:
+        scored: the scored predictions.
+        setting: what they were made with.
+        base: the system that the others are compared with; by default the one named `base`, if
+            there is one.
+        primary: the metric that the verdict rests on; by default rougeL, or else the first one.
+        resamples: number of bootstrap resamples and of random swaps.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        ValueError: systems, base, primary metric or size of the test set do not fit the
+            predictions.
+    """
+    base = base or ("base" if "base" in scored.systems else None)
+    primary = primary or (
+        "rougeL" if "rougeL" in scored.metrics else next(iter(scored.metrics), None)
+    )
+    _check(scored, setting, base, primary)
+    estimates = estimate(scored, resamples, setting.seed)
+    tuned = [system for system in scored.systems if system != base]
+    pairs = [(base, system) for system in tuned] if base else []
+    pairs += combinations(tuned, 2)
+    signatures = {key: metric.signatures()[key] for key, metric in scored.metrics.items()}
+    return {
+        "schema": SCHEMA,
+        "command": setting.command,
+        "environment": dict(setting.environment),
+        "decoding": dict(setting.decoding),
+        "seed": setting.seed,
+        "test_set": dict(setting.test_set),
+        "base": base,
+        "primary_metric": primary,
+        "metric_info": {
+            key: {"higher_is_better": metric.higher_is_better, "paper": metric.paper}
+            for key, metric in scored.metrics.items()
+        },
+        "resampling": {
+            "confidence": stats.CONFIDENCE,
+            "resamples": resamples,
+            "units": len(set(scored.groups)),
+        },
+        "systems": {
+            system: _system(scored.rows[system], setting.systems[system])
+            | estimates.system(index)
+            | {"signatures": signatures}
+            for index, system in enumerate(scored.systems)
+        },
+        "comparisons": compare(scored, estimates, pairs, resamples, setting.seed),
+        "categories": _categories(scored, resamples, setting.seed),
+        "worst": _worst(scored, tuned, primary),
+        "human": None,
+    }
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Writes results.json; the file is there whole or not at all.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    write_atomically(
+        path, json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+
+
+def _check(scored: Scored, setting: Setting, base: str | None, primary: str | None) -> None:
+    if set(scored.systems) != set(setting.systems):
+        raise ValueError(
+            f"predictions are of {sorted(scored.systems)}, the systems described are "
+            f"{sorted(setting.systems)}"
+        )
+    if base is not None and base not in scored.systems:
+        raise ValueError(f"the base {base!r} is not among the systems {sorted(scored.systems)}")
+    if primary is not None and primary not in scored.metrics:
+        raise ValueError(f"the primary metric {primary!r} is not among {sorted(scored.metrics)}")
+    if len(scored.groups) != setting.test_set["n"]:
+        raise ValueError(
+            f"the test set has {setting.test_set['n']} examples, the predictions "
+            f"cover {len(scored.groups)}"
+        )
+
+
+def _system(rows: Sequence[Prediction], described: Mapping[str, Any]) -> dict[str, Any]:
+    seconds = np.array([row.seconds for row in rows])
+    tokens = sum(row.new_tokens for row in rows)
+    keys = ("base", "head", "trainable_params", "trainable_percent")
+    return {key: described[key] for key in keys} | {
+        "latency": {
+            "seconds_per_example": float(seconds.mean()),
+            "p50": float(np.percentile(seconds, 50)),
+            "p95": float(np.percentile(seconds, 95)),
+            "new_tokens_per_second": tokens / float(seconds.sum()) if seconds.any() else 0.0,
+            "batch_size": described["batch_size"],
+        },
+        "stops": {
+            reason: sum(row.stop_reason == reason for row in rows) / len(rows)
+            for reason in ("eos", "length", "empty")
+        },
+    }
+
+
+def _categories(scored: Scored, resamples: int, seed: int) -> list[dict[str, Any]]:
+    positions: dict[str, list[int]] = {}
+    for index, row in enumerate(scored.rows[scored.systems[0]]):
+        positions.setdefault(row.category, []).append(index)
+    found: list[dict[str, Any]] = []
+    for category in sorted(positions):
+        estimates = estimate(scored.subset(positions[category]), resamples, seed)
+        found.extend(
+            {"category": category, "n": len(positions[category]), "system": system}
+            | estimates.system(index)
+            for index, system in enumerate(scored.systems)
+        )
+    return found
+
+
+def _worst(scored: Scored, systems: Sequence[str], primary: str | None) -> list[dict[str, Any]]:
+    """Lists each system's worst rows by the primary metric; ties go by id."""
+    if primary is None:
+        return []
+    sign = 1 if scored.metrics[primary].higher_is_better else -1
+
+    def badness(row: Prediction) -> tuple[float, str]:
+        return sign * row.scores[primary], row.id
+
+    return [
+        {"system": system, "metric": primary, "id": row.id, "value": row.scores[primary]}
+        for system in systems
+        for row in sorted(scored.rows[system], key=badness)[:WORST]
+    ]

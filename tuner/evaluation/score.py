@@ -1,0 +1,236 @@
+"""Scoring: predictions become values per example and per system, with intervals and comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.errors import UserError
+from tuner.evaluation import stats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tuner.evaluation.metric import Metric, Scores
+    from tuner.evaluation.predictions import Prediction
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The same n examples, answered by each of S systems, with their statistics side by side.
+
+    Attributes:
+        systems: S names, in the order in which their predictions came.
+        rows: for each system its n predictions with `scores` filled in, all in the same order of
+            ids.
+        metrics: the metric behind each key.
+        columns: the columns of `statistics` that belong to each key.
+        statistics: (n, S, k) float64, sufficient statistics of all keys.
+        groups: n keys; examples with the same key are resampled together.
+    """
+
+    systems: tuple[str, ...]
+    rows: dict[str, list[Prediction]]
+    metrics: dict[str, Metric]
+    columns: dict[str, slice]
+    statistics: NDArray[np.float64]
+    groups: tuple[tuple[str, str], ...]
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """All rows, system after system: what predictions.jsonl holds."""
+        return [row for system in self.systems for row in self.rows[system]]
+
+    def values(self, totals: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Turns summed statistics, (..., S, k) float64, into (..., S) float64 under each key."""
+        return {
+            key: self.metrics[key].corpus(key, totals[..., columns])
+            for key, columns in self.columns.items()
+        }
+
+    def subset(self, keep: Sequence[int]) -> Scored:
+        """Returns the same systems on some of the examples, given by position."""
+        return replace(
+            self,
+            rows={system: [rows[i] for i in keep] for system, rows in self.rows.items()},
+            statistics=self.statistics[list(keep)],
+            groups=tuple(self.groups[i] for i in keep),
+        )
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Values of S systems on one set, and on bootstrap resamples of that set.
+
+    Attributes:
+        values: (S,) float64 under each key.
+        resampled: (resamples, S) float64 under each key; column by column the same resamples.
+    """
+
+    values: dict[str, NDArray[np.float64]]
+    resampled: dict[str, NDArray[np.float64]]
+
+    def system(self, index: int) -> dict[str, dict[str, Any]]:
+        """Returns `metrics` and `ci95` of one system, as results.json shows them."""
+        return {
+            "metrics": {key: float(values[index]) for key, values in self.values.items()},
+            "ci95": {
+                key: [float(end) for end in stats.interval(values[:, index])]
+                for key, values in self.resampled.items()
+            },
+        }
+
+
+def score(
+    rows: Sequence[Prediction], metrics: Mapping[str, Metric], *, clustered: bool = True
+) -> Scored:
+    """Scores the predictions of several systems.
+
+    Args:
+        rows: every system's predictions, in any order.
+        metrics: the metric behind each key that is wanted, as `select_metrics` returns them.
+        clustered: whether examples of one group are resampled together; otherwise each stands
+            alone.
+
+    Raises:
+        ValueError: there are no rows, systems differ in their ids or references, or a metric gives
+            no value from 0 to 1.
+        UserError: an example has no reference and a metric needs one.
+    """
+    paired = _pair(rows)
+    systems = tuple(paired)
+    first = paired[systems[0]]
+    if any(metric.needs_reference for metric in metrics.values()):
+        _check_references(first)
+    blocks: list[NDArray[np.float64]] = []
+    filled: dict[str, list[Prediction]] = {}
+    columns: dict[str, slice] = {}
+    for system, answers in paired.items():
+        scores = _score_system(answers, metrics)
+        filled[system] = [
+            replace(row, scores={key: float(scores[key].rows[i]) for key in metrics})
+            for i, row in enumerate(answers)
+        ]
+        width = 0
+        for key in metrics:
+            columns[key] = slice(width, width + scores[key].statistics.shape[1])
+            width = columns[key].stop
+        blocks.append(
+            np.hstack([np.empty((len(answers), 0)), *(scores[key].statistics for key in metrics)])
+        )
+    groups = tuple(
+        ("group", row.group) if clustered and row.group else ("id", row.id) for row in first
+    )
+    return Scored(systems, filled, dict(metrics), columns, np.stack(blocks, axis=1), groups)
+
+
+def estimate(scored: Scored, resamples: int = stats.RESAMPLES, seed: int = 0) -> Estimates:
+    """Computes every system's values on the set and on bootstrap resamples of its groups."""
+    units = stats.sum_by_group(scored.statistics, scored.groups)
+    return Estimates(
+        values=scored.values(units.sum(axis=0)),
+        resampled=scored.values(stats.bootstrap_totals(units, resamples, seed)),
+    )
+
+
+def compare(
+    scored: Scored,
+    estimates: Estimates,
+    pairs: Sequence[tuple[str, str]],
+    resamples: int = stats.RESAMPLES,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Compares pairs of systems under every key, as results.json shows it.
+
+    Args:
+        scored: the systems' statistics.
+        estimates: of the same systems; their resamples give the intervals.
+        pairs: names (a, b); differences are b - a.
+        resamples: number of random swaps behind a p-value.
+        seed: of the swaps.
+
+    Returns:
+        A dict for each pair and key. `p` is two-sided by paired approximate randomisation, `p_holm`
+        is adjusted for all comparisons returned.
+    """
+    units = stats.sum_by_group(scored.statistics, scored.groups)
+    totals = units.sum(axis=0)
+    found: list[dict[str, Any]] = []
+    for a, b in pairs:
+        i, j = scored.systems.index(a), scored.systems.index(b)
+        gained = stats.swap_totals(units[:, j] - units[:, i], resamples, seed)
+        null = _differences(scored, totals[i] + gained, totals[j] - gained)
+        for key, values in estimates.values.items():
+            delta = float(values[j] - values[i])
+            drawn = estimates.resampled[key]
+            ends = [float(end) for end in stats.interval(drawn[:, j] - drawn[:, i])]
+            p = stats.randomisation_p(delta, null[key])
+            found.append({"a": a, "b": b, "metric": key, "delta": delta, "ci95": ends, "p": p})
+    adjusted = stats.holm([one["p"] for one in found])
+    return [
+        one | {"p_holm": adjusted_p, "n": len(scored.groups)}
+        for one, adjusted_p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _differences(
+    scored: Scored, a: NDArray[np.float64], b: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    values = scored.values(np.stack([a, b], axis=-2))
+    return {key: both[..., 1] - both[..., 0] for key, both in values.items()}
+
+
+def _pair(rows: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    """Brings every system's rows into the order of the first system's ids."""
+    if not rows:
+        raise ValueError("there are no predictions to score")
+    by_system: dict[str, dict[str, Prediction]] = {}
+    for row in rows:
+        answers = by_system.setdefault(row.system, {})
+        if row.id in answers:
+            raise ValueError(f"system {row.system!r} has two predictions for id {row.id!r}")
+        answers[row.id] = row
+    (first, expected), *others = by_system.items()
+    for system, answers in others:
+        unpaired = sorted(answers.keys() ^ expected.keys())
+        if unpaired:
+            raise ValueError(
+                f"systems {first!r} and {system!r} did not answer the same examples: "
+                f"{len(unpaired)} ids are in only one of them, first {unpaired[0]!r}"
+            )
+        for name in expected:
+            if answers[name].reference != expected[name].reference:
+                raise ValueError(
+                    f"systems {first!r} and {system!r} have different references for id {name!r}"
+                )
+    return {system: [answers[name] for name in expected] for system, answers in by_system.items()}
+
+
+def _check_references(rows: Sequence[Prediction]) -> None:
+    blank = [row.id for row in rows if not row.reference.strip()]
+    if blank:
+        raise UserError(
+            f"{len(blank)} of {len(rows)} examples have no reference reply, first '{blank[0]}': "
+            "add one to each, or choose metrics that need none."
+        )
+
+
+def _score_system(rows: Sequence[Prediction], metrics: Mapping[str, Metric]) -> dict[str, Scores]:
+    predictions = [row.prediction for row in rows]
+    references = [row.reference for row in rows]
+    scores: dict[str, Scores] = {}
+    for metric in {
+        id(metric): metric for metric in metrics.values()
+    }.values():  # keys may share a metric
+        scores |= metric.score(predictions, references)
+    for key in metrics:
+        values = scores[key].rows
+        if values.shape != (len(rows),) or not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"metric {key!r} does not give each of {len(rows)} examples a value from 0 to 1"
+            )
+    return scores

@@ -1,0 +1,122 @@
+"""Greedy replies for many prompts: batched, sorted by length, with the KV cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from tqdm import tqdm
+
+from tuner.data.encode import encode
+from tuner.data.prompts import Prompt
+from tuner.data.prompts.chat import PROBE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+StopReason = Literal["eos", "length", "empty"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One generated reply.
+
+    Attributes:
+        text: the reply without its end-of-turn mark.
+        stop_reason: `eos` the model ended its turn, `length` the limit did, `empty` it ended at
+            once or wrote only white space.
+        new_tokens: tokens generated, the end-of-turn mark included.
+        seconds: wall-clock seconds of its batch, shared out evenly over the rows of the batch.
+    """
+
+    text: str
+    stop_reason: StopReason
+    new_tokens: int
+    seconds: float
+
+
+def stop_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids that end a turn: the tokenizer's own, and what the rendering trains as the end."""
+    last = encode([PROBE], prompt, tokenizer)[0].labels
+    learned = last[last >= 0][-1:]
+    own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    return sorted({*own, *map(int, learned)})
+
+
+@torch.inference_mode()
+def generate(
+    model: Any,
+    headers: Sequence[Sequence[int]],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    stops: Sequence[int],
+    max_new_tokens: int,
+    batch_size: int,
+    progress: str | None = None,
+) -> list[Reply]:
+    """Continue each header greedily until it ends its turn.
+
+    Every decoding option is given here, none is taken from the model's own generation settings.
+    Rows are padded on the left and masked, so a reply does not depend on its neighbours.
+
+    Args:
+        model: a causal language model with `generate`, on its device, in evaluation mode.
+        headers: token ids of each prompt, up to where the reply starts.
+        tokenizer: decodes the replies.
+        stops: token ids that end a turn.
+        max_new_tokens: tokens a reply at most.
+        batch_size: rows generated together.
+        progress: title of a progress bar; none when null.
+
+    Returns:
+        One reply a header, in order.
+    """
+    from transformers import GenerationConfig
+
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=pad_id,
+        eos_token_id=list(stops),
+    )
+    device = next(model.parameters()).device
+    order = sorted(range(len(headers)), key=lambda place: len(headers[place]))
+    replies: dict[int, Reply] = {}
+    bar = tqdm(total=len(headers), desc=progress, disable=progress is None, unit="reply")
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        width = max(len(headers[place]) for place in places)
+        ids = torch.full((len(places), width), pad_id, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for line, place in enumerate(places):
+            ids[line, width - len(headers[place]) :] = torch.tensor(headers[place])
+            mask[line, width - len(headers[place]) :] = 1
+        began = time.perf_counter()
+        out = model.generate(
+            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+        )
+        tails = out[:, width:].tolist()  # waits for the device, so the clock is right
+        seconds = (time.perf_counter() - began) / len(places)
+        for place, tail in zip(places, tails, strict=True):
+            replies[place] = _reply(tail, stops, tokenizer, seconds)
+        bar.update(len(places))
+    bar.close()
+    return [replies[place] for place in range(len(headers))]
+
+
+def _reply(
+    tail: list[int], stops: Sequence[int], tokenizer: PreTrainedTokenizerBase, seconds: float
+) -> Reply:
+    # Padding after the end may be the stop token itself, so count up to the first stop only.
+    end = next((place for place, token in enumerate(tail) if token in stops), None)
+    text = tokenizer.decode(tail[:end], skip_special_tokens=True).strip()
+    used = len(tail) if end is None else end + 1
+    reason: StopReason = "empty" if not text else "length" if end is None else "eos"
+    return Reply(text, reason, used, seconds)

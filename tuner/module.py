@@ -1,0 +1,252 @@
+"""The one LightningModule: base + head -> exact loss, optimiser, adapter-only checkpoints."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import instantiate_class
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from tuner.backbone import Quantize, load_base, load_tokenizer, locate
+from tuner.data.batching import Batch
+from tuner.data.encode import IGNORED
+from tuner.errors import UserError
+from tuner.heads import Head
+from tuner.heads.lora import LoRA
+from tuner.schedule import WarmUp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+BASE_DTYPES = {
+    "64-true": torch.float64,
+    "32-true": torch.float32,
+    "bf16-mixed": torch.bfloat16,
+    "16-mixed": torch.float16,
+}
+
+
+class StepOutput(TypedDict):
+    """What a training step gives to callbacks: the loss to differentiate and its two parts."""
+
+    loss: Tensor
+    loss_sum: Tensor
+    targets: int
+
+
+class ChatTuner(L.LightningModule):
+    """A causal language model with a head that is trained.
+
+    The loss of an optimiser step is the summed cross-entropy over its tokens with loss, divided
+    by their number, whatever the accumulation, the padding and the number of devices. Batches
+    carry that number (see `tuner.data.batching`); this module undoes the two averages that
+    Lightning and DDP take over batches and devices.
+
+    Args:
+        base: hub id, folder or `pico` (the embedded model).
+        head: what is trained, and how.
+        revision: branch, tag or commit of a hub id.
+        quantize: `nf4` or `int8` weights for the frozen base.
+        init_adapter: folder of an exported adapter to start from (a new run, not a resume).
+        gradient_checkpointing: compute activations twice instead of keeping them.
+        from_scratch: random weights of the base's architecture instead of the trained ones.
+        optimizer: class_path and init_args; the `optimizer` group of the command line.
+        lr_scheduler: likewise; stepped once an optimiser step.
+    """
+
+    def __init__(
+        self,
+        base: str = "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+        head: Head | None = None,
+        revision: str | None = None,
+        quantize: Quantize | None = None,
+        init_adapter: str | None = None,
+        gradient_checkpointing: bool = False,
+        from_scratch: bool = False,
+        optimizer: dict[str, Any] | None = None,
+        lr_scheduler: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.head = head or LoRA()
+        self.revision = revision
+        self.quantize: Quantize | None = quantize
+        self.init_adapter = init_adapter
+        self.gradient_checkpointing = gradient_checkpointing
+        self.from_scratch = from_scratch
+        self.optimizer = optimizer or {"class_path": "torch.optim.AdamW", "init_args": {}}
+        self.lr_scheduler = lr_scheduler
+        self.strict_loading = False  # checkpoints hold the trained weights only
+        self.model: Any = None
+        self.eval_loss = MeanMetric()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base's tokenizer, loaded on first use."""
+        return load_tokenizer(self.base, self.revision)
+
+    def configure_model(self) -> None:
+        """Load the base and put the head on it; does nothing the second time.
+
+        Frozen weights are stored in the type of the arithmetic, trained ones in float32.
+
+        Raises:
+            UserError: the precision would train in half precision, or the base does not load.
+        """
+        if self.model is not None:
+            return
+        start_from = Path(self.init_adapter) if self.init_adapter else None
+        if start_from is not None and not (start_from / "adapter_config.json").is_file():
+            raise UserError(f"model.init_adapter: no adapter_config.json in {start_from}")
+        precision = str(self.trainer.precision)
+        if precision not in BASE_DTYPES:
+            raise UserError(
+                f"trainer.precision: {precision} would train weights in half precision and lose "
+                f"small updates. Allowed: {', '.join(BASE_DTYPES)} (the mixed ones store the "
+                "frozen base in half precision already)"
+            )
+        base = load_base(
+            self.base,
+            self.revision,
+            quantize=self.quantize,
+            dtype=BASE_DTYPES[precision],
+            from_scratch=self.from_scratch,
+            device=self.trainer.strategy.root_device,
+        )
+        if self.gradient_checkpointing:
+            # transformers renamed the method in 5.2x; the old name warns there.
+            name = "activation_checkpointing_enable"
+            getattr(base, name, base.gradient_checkpointing_enable)({"use_reentrant": False})
+        self.model = self.head.apply(base, start_from)
+        # Lightning keeps the mode it finds, and a loaded base is in evaluation mode: without this
+        # there would be no dropout.
+        self.model.train()
+
+    def trainable(self) -> dict[str, Tensor]:
+        """The trained parameters by their name in this module."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def loss_sum(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Summed next-token cross-entropy over the supervised tokens of a batch.
+
+        The output layer runs on those positions alone: a hook on it picks their hidden states, so
+        any scaling that the architecture applies to its logits still happens.
+
+        Returns:
+            The sum in nats (scalar float32) and the number of tokens (scalar int64).
+        """
+        labels = batch["labels"]
+        width = labels.shape[1]
+        wanted = labels[:, 1:] != IGNORED  # (B, T - 1) bool: position t predicts token t + 1
+
+        def pick(_module: object, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+            hidden = args[0][:, -width:][:, :-1]  # virtual tokens of a head stand in front
+            return (hidden[wanted].unsqueeze(0),)
+
+        base = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        hook = base.get_output_embeddings().register_forward_pre_hook(pick)
+        try:
+            logits = self.model(input_ids=batch["input_ids"], use_cache=False).logits[0]
+        finally:
+            hook.remove()
+        targets = labels[:, 1:][wanted]
+        return F.cross_entropy(logits.float(), targets, reduction="sum"), wanted.sum()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
+        """One micro-batch's share of the optimiser step's loss."""
+        total, targets = self.loss_sum(batch)
+        averaged = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        loss = total * (averaged / max(batch["step_targets"], 1))
+        return {"loss": loss, "loss_sum": total.detach(), "targets": targets}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the token-weighted loss."""
+        total, targets = self.loss_sum(batch)
+        self.eval_loss.update(total / targets.clamp(min=1), weight=targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val_loss` (nats a token) and `val_perplexity`."""
+        self._log_eval("val")
+
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test_loss` (nats a token) and `test_perplexity`."""
+        self._log_eval("test")
+
+    def _log_eval(self, split: str) -> None:
+        loss = self.eval_loss.compute()  # sums over devices first
+        self.eval_loss.reset()
+        self.log_dict({f"{split}_loss": loss, f"{split}_perplexity": loss.exp()}, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser over the trained parameters; the schedule is stepped per optimiser step."""
+        optimizer = instantiate_class(list(self.trainable().values()), self.optimizer)
+        if self.lr_scheduler is None:
+            return optimizer
+        init = dict(self.lr_scheduler)
+        init["init_args"] = dict(init.get("init_args") or {})
+        if init["class_path"] == f"{WarmUp.__module__}.{WarmUp.__qualname__}":
+            steps = int(self.trainer.estimated_stepping_batches)
+            init["init_args"]["total_steps"] = init["init_args"].get("total_steps") or steps
+        scheduler = instantiate_class(optimizer, init)
+        if monitor := getattr(scheduler, "monitor", None):  # reduces the rate on a plateau
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": scheduler, "monitor": monitor},
+            }
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint belongs to: it fits no other base and no other head."""
+        return {
+            "base": self.base,
+            "revision": self.revision,
+            "quantize": self.quantize,
+            "head": type(self.head).__name__,
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the trained weights only, and say what they belong to."""
+        wanted = self.trainable().keys()
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: state[name] for name in wanted}
+        checkpoint["tuner"] = self.identity()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another base or head, or one that lacks a weight.
+
+        Raises:
+            UserError: it does not fit.
+        """
+        found = checkpoint.get("tuner")
+        if found != self.identity():
+            raise UserError(f"ckpt_path: made for {found}, but this run has {self.identity()}")
+        differing = self.trainable().keys() ^ checkpoint["state_dict"].keys()
+        if differing:
+            raise UserError(
+                f"ckpt_path: {len(differing)} weights do not fit the head, such as {min(differing)}"
+            )
+
+    def export(self, folder: Path) -> None:
+        """Write the trained weights, the tokenizer and its template, loadable without this project.
+
+        Args:
+            folder: the run's folder; the head names the folder inside it.
+        """
+        target = folder / self.head.folder
+        self.head.save(self.model, target)
+        self.tokenizer.save_pretrained(str(target))
+
+    def base_location(self) -> str:
+        """Folder or hub id that the base was loaded from."""
+        return locate(self.base)

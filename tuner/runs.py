@@ -1,0 +1,106 @@
+"""Run folders: `ROOT/NAME/version_N`, claimed once, found by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import UserError, nearest
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+VERSION = re.compile(r"version_(\d+)")
+
+
+def claim(root: Path, name: str) -> Path:
+    """Create the next version folder of a name; two runs that start together get two folders.
+
+    Raises:
+        UserError: the name is no plain file name, or the folder cannot be written.
+    """
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"name: '{name}' is not allowed; use letters, digits, '.', '_' and '-', starting with "
+            "a letter or digit"
+        )
+    try:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        number = max(_versions(root / name), default=-1) + 1
+        while True:
+            folder = root / name / f"version_{number}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+    except OSError as error:
+        raise UserError(
+            f"trainer.default_root_dir: cannot write to {root}: {error.strerror}"
+        ) from error
+
+
+def _versions(folder: Path) -> dict[int, Path]:
+    """Version folders by number, lowest first."""
+    found = {int(m[1]): p for p in folder.glob("*") if (m := VERSION.fullmatch(p.name))}
+    return dict(sorted(found.items()))
+
+
+def versions_of(root: Path, name: str) -> list[Path]:
+    """The version folders of a name, newest first.
+
+    Raises:
+        UserError: no run of this name.
+    """
+    found = list(_versions(root / name).values())[::-1] if NAME.fullmatch(name) else []
+    if not found:
+        known = [p.name for p in root.glob("*") if p.is_dir() and _versions(p)]
+        hint = nearest(name, known) if known else "There are no runs yet: train.py fit makes one."
+        raise UserError(f"no run named '{name}' in {root}. {hint}")
+    return found
+
+
+def find_run(spec: str, root: Path) -> Path:
+    """The run that a user means: a run folder as it is, or the newest finished run of a name.
+
+    Raises:
+        UserError: there is none, or it has not finished.
+    """
+    folder = Path(spec)
+    if (folder / "run.json").is_file():
+        return folder
+    if "/" in spec or spec.startswith("."):
+        raise UserError(f"{spec} is no run folder: it holds no run.json")
+    for folder in versions_of(root, spec):
+        if read_record(folder).get("status") == "finished":
+            return folder
+    raise UserError(f"no run named '{spec}' in {root} has finished")
+
+
+def find_checkpoint(which: str, root: Path, name: str) -> Path:
+    """The `last` or `best` checkpoint of the newest run of a name that has one.
+
+    Raises:
+        UserError: there is none.
+    """
+    for folder in versions_of(root, name):
+        file = folder / "checkpoints" / f"{which}.ckpt"
+        if file.is_file():
+            return file
+    raise UserError(f"ckpt_path: no run named '{name}' in {root} has a {which}.ckpt")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The run.json of a run; empty when there is none or it is cut off."""
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write the run.json of a run in one step, so that a reader never sees half of it."""
+    part = folder / ".run.json.part"
+    part.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(folder / "run.json")

@@ -1,0 +1,53 @@
+"""Learning rate over optimiser steps: warm-up, then decay."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from tuner.errors import UserError
+
+
+class WarmUp(LambdaLR):
+    """Linear warm-up to the optimiser's rate, then constant, linear or cosine decay.
+
+    Stepped once an optimiser step. With w warm-up steps of t in all, step i (from 0) runs at
+    (i + 1) / (w + 1) of the rate while i < w, then at decay((i - w) / (t - w)).
+
+    Args:
+        optimizer: the optimiser whose rate is scaled.
+        warmup: steps of warm-up (1 or more), or their share of all steps (below 1).
+        decay: shape after the warm-up.
+        floor: share of the rate that is left at the end.
+        total_steps: optimiser steps in all; taken from the trainer when null.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup: float = 0.03,
+        decay: Literal["constant", "linear", "cosine"] = "cosine",
+        floor: float = 0.0,
+        total_steps: int | None = None,
+    ) -> None:
+        if warmup < 0:
+            raise UserError(f"lr_scheduler.warmup: {warmup} is not allowed; give 0 or more")
+        if total_steps is None:
+            raise ValueError("total_steps is needed where no trainer fills it in")
+        steps = round(warmup * total_steps) if warmup < 1 else int(warmup)
+        shapes = {
+            "constant": lambda share: 1.0,
+            "linear": lambda share: 1.0 - share,
+            "cosine": lambda share: 0.5 * (1.0 + math.cos(math.pi * share)),
+        }
+
+        def scale(step: int) -> float:
+            if step < steps:
+                return (step + 1) / (steps + 1)
+            share = min((step - steps) / max(total_steps - steps, 1), 1.0)
+            return floor + (1.0 - floor) * shapes[decay](share)
+
+        super().__init__(optimizer, scale)
