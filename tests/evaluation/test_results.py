@@ -119,10 +119,13 @@ def test_comparisons_cover_every_pair_with_the_base_first(rows: list[Prediction]
     assert down["p"] == pytest.approx(0.25, abs=0.08)  # 2 of 2^3 sign patterns are as extreme
 
 
-def test_a_system_does_not_differ_from_itself(rows: list[Prediction]) -> None:
-    texts = ["one two", "one 7 three", "two", "four three two one"] * 3
-    one = [replace(a, prediction=text) for a, text in zip(rows[:12], texts, strict=True)]
-    same = one + [replace(a, system="lora") for a in one]
+def test_a_system_does_not_differ_from_itself() -> None:
+    texts = ["one two", "one 7 three", "two", "four three two one", "one 2 3 four five"] * 11
+    same = [
+        row(system, f"e{index:02}", text)
+        for system in ("base", "lora", "qlora")
+        for index, text in enumerate(texts)
+    ]
     for comparison in results(same, metrics=select_metrics())["comparisons"]:
         assert comparison["delta"] == 0
         assert comparison["ci95"] == [0, 0]

@@ -41,6 +41,11 @@ def test_intervals_cover_the_truth_in_about_95_of_100_cases() -> None:
     assert 0.91 <= covered / 400 <= 0.98
 
 
+def test_rounding_of_sums_is_no_difference() -> None:
+    low, high = stats.interval(np.tile([-2e-15, 0.0, 2e-15], 100))
+    assert (low, high) == (0, 0)
+
+
 def test_every_resample_has_as_many_units_as_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "_CELLS", 70)  # chunks of one resample, and one that is cut short
     totals = stats.bootstrap_totals(np.ones((30, 2, 3)), 101, 0)
