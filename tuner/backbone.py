@@ -133,7 +133,7 @@ def _not_loaded(base: str, what: str, error: Exception) -> UserError:
     lines = str(error).strip().splitlines()
     return UserError(
         f"model.base: cannot load the {what} of '{base}' "
-        f"({type(error).__name__}: {lines[0] if lines else ''}). Check the name and the connection, "
-        "give a local folder with --model.base FOLDER, or use the embedded --model.base pico "
-        "(try it: make demo)"
+        f"({type(error).__name__}: {lines[0] if lines else ''}). Check the name and the "
+        "connection, give a local folder with --model.base FOLDER, or use the embedded "
+        "--model.base pico (try it: make demo)"
     )

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch.optim import Optimizer
 
 from tuner.callbacks.loss import LossTracker
@@ -27,26 +23,14 @@ from tuner.callbacks.samples import SampleReplies
 from tuner.callbacks.throughput import Throughput
 from tuner.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_checkpoint
 from tuner.data.datamodule import ConversationData
-from tuner.errors import UserError
-from tuner.messages import explain
 from tuner.module import ChatTuner
+from tuner.parser import Parser
+from tuner.process import run
 from tuner.runs import claim, find_checkpoint
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
 RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
-
-
-class Parser(LightningArgumentParser):
-    """Raises `UserError` with a nearest match instead of printing its usage and exiting."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Translate what jsonargparse found.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(explain(message, self)) from ex
 
 
 class TunerCLI(LightningCLI):
@@ -56,10 +40,15 @@ class TunerCLI(LightningCLI):
     datamodule: ConversationData
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
-        subcommands = {name: {"default_config_files": [str(DEFAULTS)]} for name in self.subcommands()}
+        subcommands = {
+            name: {"default_config_files": [str(DEFAULTS)]} for name in self.subcommands()
+        }
         self.loss = LossTracker()
         self.throughput = Throughput()
         self.record = RunRecord(self.throughput)
+        self.best = ModelCheckpoint(
+            filename="best", monitor="val_loss", enable_version_counter=False
+        )
         super().__init__(
             ChatTuner,
             ConversationData,
@@ -67,7 +56,13 @@ class TunerCLI(LightningCLI):
             parser_kwargs=subcommands,
             seed_everything_default=42,
             trainer_defaults={
-                "callbacks": [self.loss, self.throughput, self.record],
+                "callbacks": [
+                    self.loss,
+                    self.throughput,
+                    self.record,
+                    self.best,
+                    LearningRateMonitor("step"),
+                ],
                 "use_distributed_sampler": False,  # the data module shares rows out itself
             },
             load_from_checkpoint_support=False,  # an exported adapter needs no hyperparameters
@@ -76,7 +71,9 @@ class TunerCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the groups beside model, data and trainer."""
-        parser.add_argument("--name", type=str | None, default=None, help="name of the run's folder")
+        parser.add_argument(
+            "--name", type=str | None, default=None, help="name of the run's folder"
+        )
         parser.add_optimizer_args((Optimizer,), link_to="model.optimizer")
         parser.add_lr_scheduler_args(LRSchedulerTypeTuple, link_to="model.lr_scheduler")
         parser.add_lightning_class_args(SampleReplies, "samples")
@@ -90,7 +87,7 @@ class TunerCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Settle the run's name, so that the saved configuration holds it."""
-        config = self.config[self.subcommand]
+        config = self.config[str(self.subcommand)]
         if config.name is None:
             recipes = [Path(str(path)).stem for path in config.config or []]
             config.name = recipes[0] if recipes else "run"
@@ -116,20 +113,14 @@ class TunerCLI(LightningCLI):
         ]
         chosen = isinstance(config.trainer.logger, list | dict)
         self.trainer.loggers = own + (self.trainer.loggers if chosen else [])
-        best = ModelCheckpoint(
-            folder / "checkpoints",
-            filename="best",
-            monitor="val_loss",
-            enable_version_counter=False,
-        )
-        self.trainer.callbacks += [LearningRateMonitor("step"), best]  # pyright: ignore
+        self.best.dirpath = str(folder / "checkpoints")
         last = self.config_init["fit"].checkpoint
         last.folder = folder / "checkpoints"
         for callback in (self.loss, self.record, self.config_init["fit"].samples):
             callback.folder = folder
 
     def _folder(self, root: Path, name: str) -> Path:
-        if rank_zero_only.rank == 0:
+        if getattr(rank_zero_only, "rank", 0) == 0:
             os.environ[RUN_FOLDER] = str(claim(root, name))
         # Other devices only need a path to hand on: they write nothing.
         return Path(os.environ.get(RUN_FOLDER, root / name / "version_0"))
@@ -179,14 +170,4 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 2 the user can mend it, 143 stopped by SIGTERM.
     """
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    try:
-        TunerCLI(args)
-    except UserError as error:
-        if os.environ.get("TUNER_DEBUG") == "1":
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except SIGTERMException:
-        return 143
-    return 0
+    return run(lambda: TunerCLI(args) and None)

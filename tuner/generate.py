@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from tqdm import tqdm
@@ -42,8 +42,8 @@ def stop_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Token ids that end a turn: the tokenizer's own, and what the rendering trains as the end."""
     last = encode([PROBE], prompt, tokenizer)[0].labels
     learned = last[last >= 0][-1:]
-    own = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-    return sorted({*own, *map(int, learned)})
+    own = cast("int | None", tokenizer.eos_token_id)
+    return sorted({*map(int, learned), *([] if own is None else [own])})
 
 
 @torch.inference_mode()
@@ -76,7 +76,8 @@ def generate(
     """
     from transformers import GenerationConfig
 
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
+    pad_id = cast("int | None", tokenizer.pad_token_id)
+    pad_id = stops[0] if pad_id is None else pad_id
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -116,7 +117,7 @@ def _reply(
 ) -> Reply:
     # Padding after the end may be the stop token itself, so count up to the first stop only.
     end = next((place for place, token in enumerate(tail) if token in stops), None)
-    text = tokenizer.decode(tail[:end], skip_special_tokens=True).strip()
+    text = str(tokenizer.decode(tail[:end], skip_special_tokens=True)).strip()
     used = len(tail) if end is None else end + 1
     reason: StopReason = "empty" if not text else "length" if end is None else "eos"
     return Reply(text, reason, used, seconds)

@@ -37,7 +37,7 @@ class StepOutput(TypedDict):
 
     loss: Tensor
     loss_sum: Tensor
-    targets: int
+    targets: Tensor
 
 
 class ChatTuner(L.LightningModule):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 from torch.optim import Optimizer
@@ -38,7 +39,7 @@ class WarmUp(LambdaLR):
         if total_steps is None:
             raise ValueError("total_steps is needed where no trainer fills it in")
         steps = round(warmup * total_steps) if warmup < 1 else int(warmup)
-        shapes = {
+        shapes: dict[str, Callable[[float], float]] = {
             "constant": lambda share: 1.0,
             "linear": lambda share: 1.0 - share,
             "cosine": lambda share: 0.5 * (1.0 + math.cos(math.pi * share)),

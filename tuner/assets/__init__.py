@@ -1,0 +1,1 @@
+"""What the package ships beside its code."""

@@ -23,7 +23,7 @@ class LossTracker(Callback):
 
     def __init__(self) -> None:
         self.folder: Path | None = None  # set once the run has its folder
-        self.train: Points = []
+        self.train: list[tuple[int, torch.Tensor]] = []
         self.val: Points = []
         self._sum: torch.Tensor | None = None
         self._step = 0
@@ -48,12 +48,11 @@ class LossTracker(Callback):
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        total = trainer.strategy.reduce(self._sum, reduce_op="sum")
+        total: torch.Tensor = trainer.strategy.reduce(self._sum, reduce_op="sum")
         loss = total / max(batch["step_targets"], 1)
-        self._sum = torch.zeros_like(self._sum)
+        self._sum = torch.zeros((), device=pl_module.device)
         pl_module.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
-        if self._step % trainer.log_every_n_steps == 0 or not self.train:
-            self.train.append((self._step, float(loss)))
+        self.train.append((self._step, loss.detach()))  # read when drawn: no wait for the device
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the validation loss."""
@@ -68,7 +67,8 @@ class LossTracker(Callback):
 
     def _plot(self, trainer: Trainer) -> None:
         if self.folder is not None and trainer.is_global_zero:
-            plot_loss(self.train, self.val, self.folder / "loss.png")
+            train = [(step, float(loss)) for step, loss in self.train]
+            plot_loss(train, self.val, self.folder / "loss.png")
 
 
 def plot_loss(train: Sequence[tuple[int, float]], val: Points, file: Path) -> None:

@@ -75,7 +75,7 @@ class SampleReplies(Callback):
         module.model.train(training)
         scores = _scores([r.text for r in replies], [e.reply for e in examples])
         if log:
-            self.log_dict(scores, rank_zero_only=True)
+            module.log_dict(scores, rank_zero_only=True)
         self._write(trainer, examples, replies)
 
     def _write(self, trainer: Trainer, examples: list[Example], replies: list[Reply]) -> None:

@@ -57,15 +57,14 @@ class Throughput(Callback):
         self.seconds += time.perf_counter() - self._began
         self.examples += len(batch["rows"]) * trainer.world_size
         self.tokens += batch["tokens"] * trainer.world_size
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:
-            self.log_dict(
-                {
-                    "tokens_seen": float(self.tokens),
-                    "examples_seen": float(self.examples),
-                    "tokens_per_second": self.tokens_per_second,
-                    "peak_memory_mib": peak_memory_mib(),
-                }
-            )
+        pl_module.log_dict(
+            {
+                "tokens_seen": float(self.tokens),
+                "examples_seen": float(self.examples),
+                "tokens_per_second": self.tokens_per_second,
+                "peak_memory_mib": peak_memory_mib(),
+            }
+        )
 
     @property
     def tokens_per_second(self) -> float:

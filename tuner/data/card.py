@@ -100,9 +100,7 @@ def _markdown(card: dict[str, Any]) -> str:
             for name, s in card["splits"].items()
         ),
         "",
-        "| tokens a row, quantile | "
-        + " | ".join(card["token_length_quantiles"])
-        + " |",
+        "| tokens a row, quantile | " + " | ".join(card["token_length_quantiles"]) + " |",
         "|---|" + "--:|" * len(card["token_length_quantiles"]),
         "| before the limit | "
         + " | ".join(f"{v:,}" for v in card["token_length_quantiles"].values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -17,6 +17,8 @@ from tuner.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from tuner.module import ChatTuner
 
 
 class ConversationData(L.LightningDataModule):
@@ -95,7 +97,7 @@ class ConversationData(L.LightningDataModule):
         """Prepare with the module's tokenizer; Lightning calls this on every device."""
         if self.curated is None:
             assert self.trainer is not None
-            self.prepare(self.trainer.lightning_module.tokenizer)
+            self.prepare(cast("ChatTuner", self.trainer.lightning_module).tokenizer)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of the train split, shuffled by epoch, going on where a checkpoint stopped."""
@@ -111,7 +113,7 @@ class ConversationData(L.LightningDataModule):
             limit=trainer.limit_train_batches,
         )
         # Loops are restored before loaders are built, so the trainer knows where it stopped.
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        done: int = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # pyright: ignore
         sampler.resume(trainer.current_epoch, done if 0 < done < len(sampler) else 0)
         return self._loader("train", sampler)
 
@@ -150,7 +152,7 @@ class ConversationData(L.LightningDataModule):
 
     def _loader(self, split: str, sampler: TrainBatches | EvalBatches) -> DataLoader[Batch]:
         assert self.tokenizer is not None
-        pad_id = self.tokenizer.pad_token_id or 0
+        pad_id = cast("int | None", self.tokenizer.pad_token_id) or 0
         # Each sample is a whole batch already, so the loader does no batching of its own.
         return DataLoader(
             Padded(self._rows(split), pad_id),

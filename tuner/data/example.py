@@ -65,7 +65,7 @@ class Rejected:
 
 
 def digest(value: object) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON value: stable across processes and machines."""
+    """16 hexadecimal digits of the SHA-256 of a JSON value: the same on every machine."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 

@@ -114,7 +114,9 @@ def _read_json(file: Path) -> Iterator[Located]:
     try:
         rows = json.loads(text) if text.strip() else []
     except ValueError as error:
-        raise UserError(f"{file}: not valid JSON ({error}). One object per line? Name it .jsonl") from error
+        raise UserError(
+            f"{file}: not valid JSON ({error}). One object per line? Name it .jsonl"
+        ) from error
     if not isinstance(rows, list):
         raise UserError(f"{file}: expected a list of objects, found {type(rows).__name__}")
     for number, row in enumerate(rows):

@@ -37,7 +37,9 @@ def split_groups(
     """
     for key, size in (("val_size", val_size), ("test_size", test_size)):
         if size < 0 or (isinstance(size, float) and size >= 1):
-            raise UserError(f"data.{key}: {size} is not allowed; give 0 to 0.99, or a count of rows")
+            raise UserError(
+                f"data.{key}: {size} is not allowed; give 0 to 0.99, or a count of rows"
+            )
     rows = Counter(example.group for example in examples)
     order = sorted(rows, key=lambda name: (fraction(seed, name), name))
     asked = [size for size in (test_size, val_size) if size]

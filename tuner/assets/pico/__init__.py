@@ -1,0 +1,1 @@
+"""The embedded model: weights, tokenizer, card and the recipe that made them."""

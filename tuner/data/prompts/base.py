@@ -35,9 +35,7 @@ class Prompt(ABC):
         """Raise UserError when this rendering cannot work with the tokenizer."""
 
     @abstractmethod
-    def render(
-        self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase
-    ) -> Rendered:
+    def render(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Rendered:
         """A whole conversation with the ranges that carry loss."""
 
     @abstractmethod

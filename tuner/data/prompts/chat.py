@@ -49,9 +49,7 @@ class Chat(Prompt):
                 "end-of-turn mark after a reply, so a model could not learn to stop"
             )
 
-    def render(
-        self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase
-    ) -> Rendered:
+    def render(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Rendered:
         """See the base class."""
         text, spans = self._with_turns(messages, tokenizer)
         return Rendered(text, ((0, len(text)),) if self.supervise == "all" else spans)

@@ -1,9 +1,9 @@
-"""Your own conversations: a JSONL, JSON or CSV file, or any hub set, in one of four shapes.
+r"""Your own conversations: a JSONL, JSON or CSV file, or any hub set, in one of four shapes.
 
-    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
-    {"prompt": "Hi", "completion": "Hello."}
-    {"instruction": "Greet me", "input": "politely", "output": "Good day."}
-    {"text": "<|user|>\nHi\n<|assistant|>\nHello."}
+{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
+{"prompt": "Hi", "completion": "Hello."}
+{"instruction": "Greet me", "input": "politely", "output": "Good day."}
+{"text": "<|user|>\nHi\n<|assistant|>\nHello."}
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 from tuner.data.example import ROLES, Example, Message, Rejected
@@ -51,7 +52,9 @@ class Conversations(Source):
     ) -> None:
         super().__init__(path, limit, seed, revision)
         if (path is None) == (name is None):
-            raise UserError("data.source: Conversations needs `path` (a file) or `name` (a hub set)")
+            raise UserError(
+                "data.source: Conversations needs `path` (a file) or `name` (a hub set)"
+            )
         self.name = name
         self.shape = shape
 
@@ -115,7 +118,7 @@ def _checked(turns: list[tuple[str, str]]) -> list[Message] | str:
         return "no_prompt"
     if spoken[-1] != "assistant":
         return "no_reply"
-    if any(a == b for a, b in zip(spoken, spoken[1:], strict=False)):
+    if any(a == b for a, b in pairwise(spoken)):
         return "turns_do_not_alternate"
     return messages
 

@@ -1,0 +1,42 @@
+"""`tuner COMMAND`: the same as `train.py COMMAND`, and `tuner eval` for `eval.py`."""
+
+from __future__ import annotations
+
+import sys
+
+HELP = """usage: tuner COMMAND [options]
+
+  fit, validate, test, predict   train and check an adapter, as train.py does
+  eval RUN...                    compare tuned runs with their base, as eval.py does
+
+`tuner COMMAND --help` explains a command.
+"""
+
+
+def main() -> int:
+    """Hand over to the command; its imports are paid for only when it is chosen.
+
+    Returns:
+        The exit code.
+    """
+    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if command in ("-h", "--help"):
+        print(HELP)
+        return 0
+    if command == "eval":
+        from tuner.tools.compare import main as compare
+
+        return compare(sys.argv[2:])
+    if command in ("fit", "validate", "test", "predict"):
+        from tuner.cli import main as train
+
+        return train()
+    from tuner.errors import nearest
+
+    commands = ("fit", "validate", "test", "predict", "eval")
+    print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

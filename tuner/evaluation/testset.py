@@ -1,0 +1,105 @@
+"""The rows that systems are compared on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tuner.data.card import split_hash
+from tuner.data.datamodule import ConversationData
+from tuner.data.example import Example, fraction
+from tuner.errors import UserError
+from tuner.parser import Parser
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Examples to answer, and what they are.
+
+    Attributes:
+        examples: the rows, in the order of the data.
+        data: the data module they come from; its prompt renders them.
+        description: `n`, `sha256` and `source`, as results.json has them.
+    """
+
+    __test__ = False  # pytest takes any class of this name for a test otherwise
+
+    examples: list[Example]
+    data: ConversationData
+    description: dict[str, Any]
+
+
+def load_data(settings: dict[str, Any], overlay: Path | None = None) -> ConversationData:
+    """The data module of a run.
+
+    Args:
+        settings: the `data` section of the run's config.yaml.
+        overlay: a YAML whose `data` section replaces some of it.
+
+    Raises:
+        UserError: the settings do not fit, or the overlay cannot be read.
+    """
+    parser = Parser()
+    parser.add_class_arguments(ConversationData, "data")
+    config = parser.parse_object({"data": settings})
+    if overlay is not None:
+        try:
+            content = yaml.safe_load(overlay.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"--data: cannot read {overlay}: {error}") from error
+        if not isinstance(content, dict) or "data" not in content:
+            raise UserError(f"--data: {overlay} has no `data` section")
+        config = parser.parse_object({"data": content["data"]}, cfg_base=config)
+    return parser.instantiate_classes(config)["data"]
+
+
+def own_test_split(
+    data: ConversationData, tokenizer: PreTrainedTokenizerBase, cards: dict[str, dict[str, Any]]
+) -> list[Example]:
+    """The test split that runs were kept from seeing.
+
+    Args:
+        data: the data module of the first run.
+        tokenizer: its base's tokenizer.
+        cards: the data_card.json of each run by name.
+
+    Raises:
+        UserError: the data changed since, or a run was split otherwise and may have been trained on
+            these rows.
+    """
+    examples = data.prepare(tokenizer).splits["test"]
+    if not examples:
+        raise UserError("the run has no test split (data.test_size 0); name one with --data YAML")
+    found = split_hash(examples)
+    for name, card in cards.items():
+        if card["splits"]["test"]["sha256"] != found:
+            raise UserError(
+                f"{name} was trained with another test split than this comparison would use: its "
+                "data changed since, or its split differs, so it may have seen these rows. "
+                "Compare on rows that are new to all, with --data YAML"
+            )
+    return examples
+
+
+def choose(
+    examples: list[Example], data: ConversationData, limit: int | None, seed: int
+) -> TestSet:
+    """Draw `limit` examples at random (all when null), in their order, and describe them."""
+    if limit is not None and limit < len(examples):
+        drawn = sorted(examples, key=lambda e: (fraction(seed, e.id), e.id))[:limit]
+        kept = {example.id for example in drawn}
+        examples = [example for example in examples if example.id in kept]
+    source = data.card["source"]
+    origin = source.get("path") or source.get("hub")
+    description = {
+        "n": len(examples),
+        "sha256": split_hash(examples),
+        "source": source["name"] + (f" ({origin})" if origin else ""),
+    }
+    return TestSet(examples, data, description)

@@ -1,0 +1,65 @@
+"""Exit codes and what a person sees when something is wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+
+from tuner.errors import UserError
+
+# What the libraries say on every start and what a user can do nothing about.
+MUTED_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*Experiment logs directory .* exists and is not empty.*",  # claimed a moment before
+    r".*isinstance\(treespec, LeafSpec\).*",
+    ".*is_gradient_checkpointing.* is deprecated.*",
+    ".*number of training batches .* is smaller than the logging interval.*",
+)
+MUTED_LOGS = {
+    "lightning.pytorch.utilities.rank_zero": (
+        "Tip:",
+        "TPU available",
+        "`weights_only` was not set",
+    ),
+    "bitsandbytes.backends.cpu.ops": ("kernels-community",),
+    "transformers.tokenization_utils_base": ("Token indices sequence length",),
+}
+
+
+def run(command: Callable[[], None]) -> int:
+    """Run a command and turn what the user can mend into one message.
+
+    Args:
+        command: the work; it raises `UserError` for what the user can mend.
+
+    Returns:
+        0 done; 2 the user can mend it (`TUNER_DEBUG=1` shows the traceback); 143 stopped by
+        SIGTERM. Anything else is raised, which ends a program with 1.
+    """
+    _mute()
+    try:
+        command()
+    except UserError as error:
+        if os.environ.get("TUNER_DEBUG") == "1":
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:
+        # Lightning raises an exception of this kind on SIGTERM, and its own exit code would be 0.
+        if type(stop).__name__ == "SIGTERMException":
+            return 143
+        raise
+    return 0
+
+
+def _mute() -> None:
+    for pattern in MUTED_WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+    for name, starts in MUTED_LOGS.items():
+        logging.getLogger(name).addFilter(
+            lambda record, starts=starts: not any(start in record.getMessage() for start in starts)
+        )
