@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch.optim import Optimizer
 
 from tuner.callbacks.loss import LossTracker
+from tuner.callbacks.predictions import PredictionFile
 from tuner.callbacks.record import RunRecord
 from tuner.callbacks.samples import SampleReplies
 from tuner.callbacks.throughput import Throughput
@@ -46,6 +48,7 @@ class TunerCLI(LightningCLI):
         self.loss = LossTracker()
         self.throughput = Throughput()
         self.record = RunRecord(self.throughput)
+        self.predictions = PredictionFile()
         self.best = ModelCheckpoint(
             filename="best", monitor="val_loss", enable_version_counter=False
         )
@@ -61,6 +64,7 @@ class TunerCLI(LightningCLI):
                     self.throughput,
                     self.record,
                     self.best,
+                    self.predictions,
                     LearningRateMonitor("step"),
                 ],
                 "use_distributed_sampler": False,  # the data module shares rows out itself
@@ -114,8 +118,7 @@ class TunerCLI(LightningCLI):
         chosen = isinstance(config.trainer.logger, list | dict)
         self.trainer.loggers = own + (self.trainer.loggers if chosen else [])
         self.best.dirpath = str(folder / "checkpoints")
-        last = self.config_init["fit"].checkpoint
-        last.folder = folder / "checkpoints"
+        self.config_init["fit"].checkpoint.folder = folder / "checkpoints"
         for callback in (self.loss, self.record, self.config_init["fit"].samples):
             callback.folder = folder
 
@@ -137,19 +140,38 @@ class TunerCLI(LightningCLI):
 
     before_test = before_validate
 
+    def before_predict(self) -> None:
+        """Replies go beside the checkpoint that gives them, or beside the runs of the name."""
+        self.before_validate()
+        config = self.config["predict"]
+        folder = Path(config.trainer.default_root_dir or ".") / config.name
+        if config.ckpt_path:
+            folder = Path(str(config.ckpt_path)).resolve().parent.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        self.predictions.folder = folder
+
+    def predict(self, model: ChatTuner, **kwargs: Any) -> None:
+        """Answer the test prompts."""
+        self.trainer.predict(model, **{**kwargs, "return_predictions": False})
+        rank_zero_info(f"Replies: {self.predictions.folder}")
+
     def after_fit(self) -> None:
         """Validate where training stopped, then export the best weights."""
         trainer = self.trainer
         folder = self.record.folder
         assert folder is not None
-        has_val = bool(self.datamodule.curated and self.datamodule.curated.splits["val"])
-        if has_val and (not self.loss.val or self.loss.val[-1][0] < trainer.global_step):
-            trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-        best = folder / "checkpoints" / "best.ckpt"
+        assert self.datamodule.curated is not None
+        last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+        validated = bool(self.loss.val) and self.loss.val[-1][0] == trainer.global_step
+        if self.datamodule.curated.splits["val"] and not validated:
+            trainer.validate(
+                self.model, datamodule=self.datamodule, verbose=False, weights_only=True
+            )
+            if trainer.is_global_zero and self.record.best.get("step") == trainer.global_step:
+                shutil.copyfile(last, best)
         if trainer.is_global_zero:
             if best.is_file():
-                weights = load_checkpoint(best)["state_dict"]
-                self.model.load_state_dict(weights, strict=False)
+                self.model.load_state_dict(load_checkpoint(best)["state_dict"], strict=False)
             self.model.export(folder)
             self.record.finish(
                 trainer, status="finished", exported="best" if best.is_file() else "last"

@@ -14,8 +14,10 @@ from torchmetrics import MeanMetric
 
 from tuner.backbone import Quantize, load_base, load_tokenizer, locate
 from tuner.data.batching import Batch
-from tuner.data.encode import IGNORED
+from tuner.data.datamodule import ConversationData
+from tuner.data.encode import IGNORED, encode_header
 from tuner.errors import UserError
+from tuner.generate import generate, stop_ids
 from tuner.heads import Head
 from tuner.heads.lora import LoRA
 from tuner.schedule import WarmUp
@@ -104,6 +106,11 @@ class ChatTuner(L.LightningModule):
         start_from = Path(self.init_adapter) if self.init_adapter else None
         if start_from is not None and not (start_from / "adapter_config.json").is_file():
             raise UserError(f"model.init_adapter: no adapter_config.json in {start_from}")
+        if self.from_scratch and self.head.keeps_base:
+            raise UserError(
+                f"model.from_scratch, model.head: {type(self.head).__name__} needs a trained base; "
+                "only --model.head Full can start from random weights"
+            )
         precision = str(self.trainer.precision)
         if precision not in BASE_DTYPES:
             raise UserError(
@@ -179,6 +186,25 @@ class ChatTuner(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log `test_loss` (nats a token) and `test_perplexity`."""
         self._log_eval("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
+        """Greedy replies to the prompts of a batch of test rows."""
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(data, ConversationData)
+        assert data.curated is not None
+        examples = [data.curated.splits["test"][row] for row in batch["rows"]]
+        replies = generate(
+            self.model,
+            [encode_header(example.prompt, data.prompt, self.tokenizer) for example in examples],
+            tokenizer=self.tokenizer,
+            stops=stop_ids(data.prompt, self.tokenizer),
+            max_new_tokens=data.max_length,
+            batch_size=max(len(examples), 1),
+        )
+        return [
+            {"id": example.id, "prompt": example.prompt[-1].content, "reply": reply.text}
+            for example, reply in zip(examples, replies, strict=True)
+        ]
 
     def _log_eval(self, split: str) -> None:
         loss = self.eval_loss.compute()  # sums over devices first

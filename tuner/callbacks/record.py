@@ -39,7 +39,7 @@ class RunRecord(Callback):
         self.folder: Path | None = None  # set once the run has its folder
         self.record: dict[str, Any] = {}
         self._began = 0.0
-        self._best: dict[str, float] = {}
+        self.best: dict[str, float] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write down what is about to run."""
@@ -71,8 +71,8 @@ class RunRecord(Callback):
         """Remember the metrics of the best validation."""
         metrics = _numbers(trainer)
         loss = metrics.get("val_loss", float("inf"))
-        if not trainer.sanity_checking and loss < self._best.get("val_loss", float("inf")):
-            self._best = metrics | {"step": trainer.global_step}
+        if not trainer.sanity_checking and loss < self.best.get("val_loss", float("inf")):
+            self.best = metrics | {"step": trainer.global_step}
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -98,7 +98,7 @@ class RunRecord(Callback):
             "tokens_per_second": round(self.throughput.tokens_per_second, 1),
             "peak_memory_mib": round(peak_memory_mib(), 1),
             "last": _numbers(trainer),
-            "best": self._best,
+            "best": self.best,
             **more,
         }
         write_record(self.folder, self.record)

@@ -18,6 +18,9 @@ class Head(ABC):
     folder: ClassVar[str] = "adapter"
     """Folder of a run in which the trained weights are exported."""
 
+    keeps_base: ClassVar[bool] = True
+    """Whether the export needs the base beside it, so that the base must not be random weights."""
+
     @abstractmethod
     def apply(self, model: PreTrainedModel, start_from: Path | None = None) -> nn.Module:
         """Make the trainable model out of a frozen base.

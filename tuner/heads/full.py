@@ -22,6 +22,7 @@ class Full(Head):
     """
 
     folder: ClassVar[str] = "model"
+    keeps_base: ClassVar[bool] = False
 
     def apply(self, model: PreTrainedModel, start_from: Path | None = None) -> nn.Module:
         """See the base class."""

@@ -1,0 +1,33 @@
+# Every target works in a fresh clone; .venv is made once and again only when its inputs change.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+DONE := .venv/.installed
+
+$(DONE): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(DONE)
+
+.PHONY: setup demo test check fix help
+setup: $(DONE)  ## make .venv and install the pinned packages
+
+demo: $(DONE)  ## fine-tune the embedded model on shipped conversations and compare (minutes, no GPU)
+	$(BIN)/python train.py fit --config configs/demo.yaml
+	$(BIN)/python eval.py demo --max_new_tokens 96
+
+test: $(DONE)  ## run the fast test suite, offline
+	$(BIN)/python -m pytest
+
+check: $(DONE)  ## lint, format and type check, as CI does
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+fix: $(DONE)  ## mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,108 @@
+"""Write the result tables of the documentation from the result files; no figure is typed by hand.
+
+    python benchmarks/tables.py            # after new files in benchmarks/results
+    python benchmarks/tables.py --check    # exit 1 when a table and its files differ
+
+`benchmarks/results/NAME.json` is the results.json of `eval.py NAME` as it was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def _value(system: dict[str, Any], metric: str) -> str:
+    low, high = system["ci95"][metric]
+    return f"{system['metrics'][metric]:.3f} ({low:.3f} to {high:.3f})"
+
+
+def row(results: dict[str, Any]) -> str:
+    """One line of the table: the first tuned system of a comparison against its base."""
+    comparison = next(
+        c for c in results["comparisons"] if c["a"] == "base" and c["metric"] == "rougeL"
+    )
+    base, tuned = results["systems"]["base"], results["systems"][comparison["b"]]
+    low, high = comparison["ci95"]
+    data = results["test_set"]["source"].split(" (")[0]
+    return " | ".join(
+        [
+            f"| {comparison['b']}: {tuned['head']} on {tuned['base'].split('/')[-1]}",
+            f"{data}, {results['test_set']['n']} rows",
+            f"{tuned['trainable_percent']:.2f} %",
+            _value(base, "rougeL"),
+            _value(tuned, "rougeL"),
+            f"{comparison['delta']:+.3f} ({low:+.3f} to {high:+.3f})",
+            f"{base['metrics']['bleu']:.3f} → {tuned['metrics']['bleu']:.3f}",
+            f"{comparison['p_holm']:.1g} |",
+        ]
+    )
+
+
+def table() -> str:
+    """The table over all result files, in Markdown."""
+    lines = [
+        "| run | test set | trained | ROUGE-L base | ROUGE-L tuned | difference | BLEU | p (Holm) |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for file in sorted(RESULTS.glob("*.json")):
+        results = json.loads(file.read_text(encoding="utf-8"))
+        if results.get("schema") == 1:
+            lines.append(row(results))
+    return "\n".join(lines)
+
+
+def fit_table() -> str:
+    """Speed and memory of `fit` over all benchmark files, in Markdown."""
+    lines = [
+        "| benchmark | machine | tokens/s, median (all) | peak memory | steps, tokens | command |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    for file in sorted(RESULTS.glob("fit-*.json")):
+        r = json.loads(file.read_text(encoding="utf-8"))
+        machine = r["hardware"]
+        where = ", ".join(machine["gpus"]) or f"{machine['cpus']} CPU cores"
+        rates = r["tokens_per_second"]
+        spread = ", ".join(f"{rate:,.0f}" for rate in sorted(rates["all"]))
+        lines.append(
+            f"| {r['name']} | {where}, torch {r['versions']['torch']}, {machine['precision']} | "
+            f"{rates['median']:,.0f} ({spread}) | {r['peak_memory_mib']:,.0f} MiB | "
+            f"{r['steps']}, {r['tokens']:,} | `{r['command']}` |"
+        )
+    return "\n".join(lines)
+
+
+PAGES = {"README.md": table, "docs/benchmarks.md": fit_table}
+
+
+def filled(text: str, content: str) -> str:
+    """The text with what stands between the marks replaced."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{content}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> int:
+    """Write the pages, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    drifted = 0
+    for name, make in PAGES.items():
+        page = ROOT / name
+        old = page.read_text(encoding="utf-8")
+        new = filled(old, make())
+        drifted += old != new
+        if not check:
+            page.write_text(new, encoding="utf-8")
+    return int(check and drifted > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
