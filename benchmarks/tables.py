@@ -49,7 +49,7 @@ def row(results: dict[str, Any]) -> str:
 def table() -> str:
     """The table over all result files, in Markdown."""
     lines = [
-        "| run | test set | trained | ROUGE-L base | ROUGE-L tuned | difference | BLEU | p (Holm) |",
+        "| run | test set | trained | ROUGE-L base | tuned | difference | BLEU | p (Holm) |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for file in sorted(RESULTS.glob("*.json")):

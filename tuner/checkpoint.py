@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
@@ -65,14 +65,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt_path: no such file: {path}. Allowed: last, best, or a .ckpt file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"ckpt_path: {path} is no usable checkpoint ({reason})") from error
+    if not isinstance(found, dict) or not {"tuner", "state_dict"} <= found.keys():
+        raise UserError(f"ckpt_path: {path} is no checkpoint of this project's fit")
+    return found
 
 
-class LastCheckpoint(Callback):
+class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt` up to date: every so many optimiser steps, at the end, and when stopped.
+
+    Lightning runs callbacks of this kind after all others, so what those count is saved whole.
 
     Args:
         every_n_steps: optimiser steps between two saves.
@@ -103,6 +108,23 @@ class LastCheckpoint(Callback):
         """Save when enough steps have gone by."""
         if trainer.global_step - self._saved >= self.every_n_steps:
             self._save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Count back to the last optimiser step: gradients since then are not saved."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = progress["current"]["processed"]
+        open_batches = 0 if progress["is_last_batch"] else done % trainer.accumulate_grad_batches
+        for counts in (progress["current"], progress["total"]):
+            if counts["ready"] > counts["processed"]:  # stopped in the middle of a batch
+                counts["ready"] = counts["started"] = counts["processed"]
+            for key in counts:
+                counts[key] -= open_batches
+        if done == 0:
+            # Lightning takes an epoch of which nothing is done for one that has just been
+            # validated, and counts an idle round as a logged step.
+            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the training."""

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.cli import instantiate_class
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from tuner.backbone import Quantize, load_base, load_tokenizer, locate
-from tuner.data.batching import Batch
+from tuner.backbone import Quantize, load_base, load_tokenizer, locate, weights_hash
+from tuner.data.batching import Batch, TrainBatches
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import IGNORED, encode_header
 from tuner.errors import UserError
@@ -93,6 +94,11 @@ class ChatTuner(L.LightningModule):
         """The base's tokenizer, loaded on first use."""
         return load_tokenizer(self.base, self.revision)
 
+    @cached_property
+    def weights_sha256(self) -> str | None:
+        """Hash of the base's weight files; null where they are not used or not at hand."""
+        return None if self.from_scratch else weights_hash(self.base, self.revision)
+
     def configure_model(self) -> None:
         """Load the base and put the head on it; does nothing the second time.
 
@@ -165,6 +171,15 @@ class ChatTuner(L.LightningModule):
         targets = labels[:, 1:][wanted]
         return F.cross_entropy(logits.float(), targets, reduction="sum"), wanted.sum()
 
+    def on_train_start(self) -> None:
+        """Remember the run's seed."""
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let dropout depend on the place in the run alone, so that a resume draws the same."""
+        place = (self._seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """One micro-batch's share of the optimiser step's loss."""
         total, targets = self.loss_sum(batch)
@@ -219,8 +234,9 @@ class ChatTuner(L.LightningModule):
         init = dict(self.lr_scheduler)
         init["init_args"] = dict(init.get("init_args") or {})
         if init["class_path"] == f"{WarmUp.__module__}.{WarmUp.__qualname__}":
-            steps = int(self.trainer.estimated_stepping_batches)
-            init["init_args"]["total_steps"] = init["init_args"].get("total_steps") or steps
+            init["init_args"]["total_steps"] = (
+                init["init_args"].get("total_steps") or self._total_steps()
+            )
         scheduler = instantiate_class(optimizer, init)
         if monitor := getattr(scheduler, "monitor", None):  # reduces the rate on a plateau
             return {
@@ -231,6 +247,28 @@ class ChatTuner(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _total_steps(self) -> int:
+        # Lightning's own estimate would build the loader, here still before a resume knows where
+        # it goes on.
+        trainer = self.trainer
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(data, ConversationData)
+        assert data.curated is not None
+        batches = TrainBatches(
+            data.curated.encoded["train"],
+            batch_size=data.batch_size,
+            world_size=trainer.world_size,
+            limit=trainer.limit_train_batches,
+        )
+        epochs, steps = trainer.max_epochs or 0, trainer.max_steps
+        if epochs < 0 and steps < 0:
+            raise UserError(
+                "lr_scheduler.total_steps: trainer.max_epochs and trainer.max_steps are both "
+                "-1, so there is no end to decay to; give one of the three"
+            )
+        whole = epochs * -(-len(batches) // trainer.accumulate_grad_batches)
+        return min(count for count in (whole, steps) if count >= 0)
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint belongs to: it fits no other base and no other head."""
@@ -246,7 +284,7 @@ class ChatTuner(L.LightningModule):
         wanted = self.trainable().keys()
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in wanted}
-        checkpoint["tuner"] = self.identity()
+        checkpoint["tuner"] = self.identity() | {"weights_sha256": self.weights_sha256}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another base or head, or one that lacks a weight.
@@ -254,13 +292,22 @@ class ChatTuner(L.LightningModule):
         Raises:
             UserError: it does not fit.
         """
-        found = checkpoint.get("tuner")
-        if found != self.identity():
-            raise UserError(f"ckpt_path: made for {found}, but this run has {self.identity()}")
-        differing = self.trainable().keys() ^ checkpoint["state_dict"].keys()
+        own = self.identity() | {"weights_sha256": self.weights_sha256}
+        found = dict(checkpoint["tuner"])
+        # A base is known by its weights; by its name where these are not at hand.
+        same = ["quantize", "head"]
+        by_hash = found.get("weights_sha256") and own["weights_sha256"]
+        same += ["weights_sha256"] if by_hash else ["base", "revision"]
+        if any(found.get(key) != own[key] for key in same):
+            raise UserError(f"ckpt_path: made for {found}, but this run has {own}")
+        shapes = {name: tuple(p.shape) for name, p in self.trainable().items()}
+        saved = {name: tuple(t.shape) for name, t in checkpoint["state_dict"].items()}
+        differing = sorted({name for name, _ in shapes.items() ^ saved.items()})
         if differing:
+            name = differing[0]
             raise UserError(
-                f"ckpt_path: {len(differing)} weights do not fit the head, such as {min(differing)}"
+                f"ckpt_path: {len(differing)} weights do not fit the head, such as {name}: shape "
+                f"{saved.get(name, 'missing')} in the file, {shapes.get(name, 'none')} here"
             )
 
     def export(self, folder: Path) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback
 
-from tuner.backbone import weights_hash
 from tuner.callbacks.throughput import Throughput, peak_memory_mib
 from tuner.data.card import write_card
 from tuner.data.datamodule import ConversationData
@@ -60,7 +59,7 @@ class RunRecord(Callback):
             **environment(trainer),
             **pl_module.identity(),
             "from_scratch": pl_module.from_scratch,
-            "weights_sha256": weights_hash(pl_module.base, pl_module.revision),
+            "weights_sha256": pl_module.weights_sha256,
             "trainable_params": trained,
             "total_params": whole,
             "trainable_percent": 100 * trained / whole,

@@ -28,13 +28,16 @@ class Throughput(Callback):
         self.tokens = 0
         self.seconds = 0.0
         self._began = 0.0
+        self._step = 0
+        self._saved: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts so far."""
-        return {"examples": self.examples, "tokens": self.tokens, "seconds": self.seconds}
+        """The counts up to the last optimiser step: a resume goes on from there."""
+        return self._saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
+        self._saved = state_dict
         self.examples = state_dict["examples"]
         self.tokens = state_dict["tokens"]
         self.seconds = state_dict["seconds"]
@@ -57,6 +60,10 @@ class Throughput(Callback):
         self.seconds += time.perf_counter() - self._began
         self.examples += len(batch["rows"]) * trainer.world_size
         self.tokens += batch["tokens"] * trainer.world_size
+        if trainer.global_step != self._step:
+            self._step = trainer.global_step
+            counts = {"examples": self.examples, "tokens": self.tokens}
+            self._saved = counts | {"seconds": self.seconds}
         pl_module.log_dict(
             {
                 "tokens_seen": float(self.tokens),

@@ -112,8 +112,8 @@ class TrainBatches(Sampler[Planned]):
         self.world_size = world_size
         self.rank = rank
         self.seed = seed
-        whole = -(-len(encoded) // (batch_size * world_size))
-        self.length = min(whole, limit) if isinstance(limit, int) else int(whole * limit)
+        self.whole = -(-len(encoded) // (batch_size * world_size))
+        self.length = min(self.whole, limit) if isinstance(limit, int) else int(self.whole * limit)
         self.epoch = 0
         self.start = 0
 
@@ -126,11 +126,11 @@ class TrainBatches(Sampler[Planned]):
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
-        """Batches an epoch on this device."""
-        return self.length
+        """Batches of a whole epoch on this device: Lightning applies the limit to it itself."""
+        return self.whole
 
     def __iter__(self) -> Iterator[Planned]:
-        """This device's batches from `start` on; the next epoch begins at its first."""
+        """This device's batches from `start` to the limit; the next epoch begins at its first."""
         start, self.start = self.start, 0
         yield from self.plan(self.epoch)[self.rank][start:]
 

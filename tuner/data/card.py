@@ -74,8 +74,13 @@ def split_hash(rows: Sequence[Example]) -> str:
 def write_card(card: dict[str, Any], folder: Path) -> None:
     """Write `data_card.json` and `data_card.md` into a folder."""
     text = json.dumps(card, indent=2, ensure_ascii=False)
-    (folder / "data_card.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "data_card.md").write_text(_markdown(card), encoding="utf-8")
+    for name, content in (("data_card.json", text + "\n"), ("data_card.md", _markdown(card))):
+        # Column names and paths may hold lone surrogates: written as \udc80, which JSON reads back.
+        (folder / name).write_text(content, encoding="utf-8", errors="backslashreplace")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _markdown(card: dict[str, Any]) -> str:
@@ -90,7 +95,7 @@ def _markdown(card: dict[str, Any]) -> str:
         "",
         "| dropped because | rows |",
         "|---|--:|",
-        *(f"| {reason} | {count:,} |" for reason, count in card["dropped"].items()),
+        *(f"| {_cell(reason)} | {count:,} |" for reason, count in card["dropped"].items()),
         "",
         "| split | rows | groups | tokens | with loss | sha256 |",
         "|---|--:|--:|--:|--:|---|",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tuner.data.encode import Encoded, control_tokens, encode
+from tuner.data.encode import Encoded, encode, special_texts
 from tuner.data.example import Example, Rejected
 from tuner.data.prompts import Prompt
 from tuner.data.sources.base import Rows
@@ -31,7 +31,8 @@ class Curated:
         seen: rows read.
         dropped: rows that did not make it, by reason.
         rejected: malformed rows with their place.
-        lengths: tokens of every row before the length limit.
+        lengths: tokens of every row before the length limit; without rows of more turns than the
+            limit has tokens, which are not even rendered.
     """
 
     splits: dict[str, list[Example]]
@@ -63,13 +64,16 @@ def curate(
     """
     _refuse_bad(rows)
     dropped = rows.skipped + Counter(item.reason for item in rows.rejected)
+    special = special_texts(tokenizer)
     examples: list[Example] = []
     ids: set[str] = set()
     for example in rows.examples:
         if example.id in ids:
             dropped["repeated"] += 1
-        elif control_tokens(example, tokenizer):
+        elif any(mark in m.content for m in example.messages for mark in special):
             dropped["control_token_in_text"] += 1
+        elif len(example.messages) > max_length:  # rendering takes time squared in the turns
+            dropped["longer_than_max_length"] += 1
         else:
             ids.add(example.id)
             examples.append(example)
@@ -114,7 +118,7 @@ def _nothing_left(
     rows: Rows, dropped: Counter[str], lengths: Sequence[int], max_length: int
 ) -> str:
     account = ", ".join(f"{reason}: {n}" for reason, n in dropped.most_common())
-    if dropped["longer_than_max_length"]:
+    if dropped["longer_than_max_length"] and lengths:
         return (
             f"data.max_length: {max_length} tokens leave nothing to train on: the shortest of "
             f"{len(lengths)} rows has {min(lengths)} tokens, the longest {max(lengths)}. "

@@ -50,6 +50,8 @@ class ConversationData(L.LightningDataModule):
         for key, value in (("max_length", max_length), ("batch_size", batch_size)):
             if value < 1:
                 raise UserError(f"data.{key}: {value} is not allowed; give 1 or more")
+        if num_workers < 0:
+            raise UserError(f"data.num_workers: {num_workers} is not allowed; give 0 or more")
         self.source = source
         self.prompt = prompt or Chat()
         self.max_length = max_length
@@ -103,6 +105,8 @@ class ConversationData(L.LightningDataModule):
         """Batches of the train split, shuffled by epoch, going on where a checkpoint stopped."""
         trainer = self.trainer
         assert trainer is not None
+        if cast("Any", trainer).overfit_batches:  # it would put its own sampler in place of ours
+            raise UserError("trainer.overfit_batches: not supported; use data.source.limit instead")
         sampler = TrainBatches(
             self._rows("train"),
             batch_size=self.batch_size,
@@ -114,7 +118,7 @@ class ConversationData(L.LightningDataModule):
         )
         # Loops are restored before loaders are built, so the trainer knows where it stopped.
         done: int = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # pyright: ignore
-        sampler.resume(trainer.current_epoch, done if 0 < done < len(sampler) else 0)
+        sampler.resume(trainer.current_epoch, done if 0 < done < sampler.length else 0)
         return self._loader("train", sampler)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tuner.data.example import Example, Message
+from tuner.data.example import Message
 from tuner.data.prompts import Prompt
+from tuner.data.prompts.base import Rendered
+from tuner.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +52,15 @@ def encode(
 
     Returns:
         One `Encoded` a conversation, in order.
+
+    Raises:
+        UserError: the tokenizer does not tell where in the text its tokens stand.
     """
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"model.base: the tokenizer of '{tokenizer.name_or_path}' is a slow one, which does "
+            "not tell where its tokens stand; the base needs a tokenizer.json"
+        )
     encoded: list[Encoded] = []
     for start in range(0, len(conversations), BLOCK):
         rendered = [prompt.render(c, tokenizer) for c in conversations[start : start + BLOCK]]
@@ -64,25 +74,34 @@ def encode(
         for item, ids, offsets in zip(
             rendered, batch["input_ids"], batch["offset_mapping"], strict=True
         ):
-            encoded.append(_masked(ids, offsets, item.spans, row=len(encoded)))
+            labels = _labels(ids, offsets, item, tokenizer)
+            encoded.append(Encoded(np.asarray(ids, dtype=np.int32), labels, row=len(encoded)))
     return encoded
 
 
-def _masked(
+def _labels(
     ids: list[int],
     offsets: list[tuple[int, int]],
-    spans: tuple[tuple[int, int], ...],
-    row: int,
-) -> Encoded:
+    rendered: Rendered,
+    tokenizer: PreTrainedTokenizerBase,
+) -> npt.NDArray[np.int32]:
+    """The labels of one row; all ignored where a reply cannot be told from its header."""
     tokens = np.asarray(ids, dtype=np.int32)
     starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
     labels = np.full_like(tokens, IGNORED)
-    for first, last in spans:
-        if np.any((starts < first) & (ends > first)):
-            return Encoded(tokens, np.full_like(tokens, IGNORED), row)
-        inside = (starts >= first) & (starts < last)
-        labels[inside] = tokens[inside]
-    return Encoded(tokens, labels, row)
+    for first, last in rendered.spans:
+        place = int(np.searchsorted(starts, first))
+        # Some tokenizers leave the blanks of a token out of its range, so ranges tell the seam
+        # only where two of them meet there; elsewhere the header is tokenised by itself.
+        meet = 0 < place < len(ids) and ends[place - 1] == first == starts[place] < ends[place]
+        if not meet:
+            header = tokenizer(rendered.text[:first], add_special_tokens=False)["input_ids"]
+            place = len(header)
+            if ids[:place] != list(header):
+                return np.full_like(tokens, IGNORED)
+        upto = int(np.searchsorted(starts, last))
+        labels[place:upto] = tokens[place:upto]
+    return labels
 
 
 def encode_header(
@@ -93,7 +112,7 @@ def encode_header(
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def control_tokens(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Special tokens written out in the text of an example: they would become real ones."""
-    special = set(tokenizer.all_special_tokens)
-    return sorted(s for s in special if any(s in m.content for m in example.messages))
+def special_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What would become a control token if a text held it, named by the tokenizer or not."""
+    added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+    return sorted({*tokenizer.all_special_tokens, *added})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,25 +30,28 @@ def read_file(path: str | os.PathLike[str]) -> Iterator[Located]:
     Raises:
         UserError: no such file, a folder, an unknown ending, not UTF-8, or no valid JSON list.
     """
-    file = Path(path).expanduser()
-    if not file.exists():
-        siblings = [p.name for p in file.parent.glob("*")] if file.parent.is_dir() else []
-        hint = f" {nearest(file.name, siblings)}" if 0 < len(siblings) <= 20 else ""
-        raise UserError(f"data.source.path: no such file: {file}.{hint}")
-    if file.is_dir():
-        raise UserError(f"data.source.path: {file} is a folder; name one {'/'.join(SUFFIXES)} file")
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
-    if file.suffix.lower() not in readers:
-        raise UserError(f"{file}: unknown ending '{file.suffix}'. {nearest(file.suffix, SUFFIXES)}")
     try:
-        yield from readers[file.suffix.lower()](file)
+        file = Path(path).expanduser()
+        if not file.exists():
+            raise UserError(f"data.source.path: no such file: {file}.{_near(file)}")
+        if file.is_dir():
+            raise UserError(
+                f"data.source.path: {file} is a folder; name one {'/'.join(SUFFIXES)} file"
+            )
+        readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
+        ending = file.suffix.lower()
+        if ending not in readers:
+            raise UserError(f"{file}: unknown ending '{ending}'. {nearest(ending, SUFFIXES)}")
+        yield from readers[ending](file)
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{file}: not UTF-8 (byte {error.start} of the block: {error.reason}). "
+            f"{_undecodable(Path(path).expanduser())}: not UTF-8 ({error.reason}). "
             "Save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
         ) from error
     except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except RuntimeError as error:  # no such user's home
+        raise UserError(f"data.source.path: {path}: {error}") from error
 
 
 def read_hub(name: str, revision: str | None, columns: set[str]) -> Iterator[Located]:
@@ -87,12 +92,30 @@ def hub_commit(name: str, revision: str | None) -> str | None:
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    with Path(path).expanduser().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _near(file: Path) -> str:
+    """The files beside a missing one; in a large folder only those with a like name."""
+    names = [p.name for p in file.parent.glob("*")] if file.parent.is_dir() else []
+    shown = names if len(names) <= 20 else difflib.get_close_matches(file.name, names, n=5)
+    return f" {nearest(file.name, shown)}" if shown else ""
+
+
+def _undecodable(file: Path) -> str:
+    """`file:line` of the first line that is not UTF-8."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f"{file}:{number}"
+    return str(file)
+
+
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _read_jsonl(file: Path) -> Iterator[Located]:
@@ -103,7 +126,7 @@ def _read_jsonl(file: Path) -> Iterator[Located]:
             where = f"{file}:{number}"
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield where, Rejected("not_json", where)
                 continue
             yield where, row if isinstance(row, dict) else Rejected("not_an_object", where)
@@ -113,7 +136,7 @@ def _read_json(file: Path) -> Iterator[Located]:
     text = file.read_text(encoding="utf-8-sig")
     try:
         rows = json.loads(text) if text.strip() else []
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{file}: not valid JSON ({error}). One object per line? Name it .jsonl"
         ) from error
@@ -127,15 +150,19 @@ def _read_json(file: Path) -> Iterator[Located]:
 def _read_csv(file: Path) -> Iterator[Located]:
     csv.field_size_limit(LARGEST_CELL)
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        names = list(reader.fieldnames or [])
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise UserError(f"{file}:1: column named twice: {', '.join(doubled)}")
+        reader = csv.reader(lines, strict=True)  # an open quote would swallow the rows behind it
+        line = 1
         try:
-            for row in reader:
-                where = f"{file}:{reader.line_num}"
-                ragged = None in row or None in row.values()
-                yield where, Rejected("wrong_number_of_cells", where) if ragged else dict(row)
+            names = next(reader, [])
+            doubled = sorted(name for name, count in Counter(names).items() if count > 1)
+            if doubled:
+                raise UserError(f"{file}:1: column named twice: {', '.join(map(repr, doubled))}")
+            line = reader.line_num + 1
+            for cells in reader:
+                where, line = f"{file}:{line}", reader.line_num + 1
+                if len(cells) == len(names):
+                    yield where, dict(zip(names, cells, strict=True))
+                elif cells:  # an empty line is no row
+                    yield where, Rejected("wrong_number_of_cells", where)
         except csv.Error as error:
-            raise UserError(f"{file}:{reader.line_num}: {error}") from error
+            raise UserError(f"{file}:{line}: not valid CSV: {error}") from error

@@ -36,7 +36,7 @@ def split_groups(
         UserError: a size is out of range, or too few groups for the splits asked for.
     """
     for key, size in (("val_size", val_size), ("test_size", test_size)):
-        if size < 0 or (isinstance(size, float) and size >= 1):
+        if not size >= 0 or (isinstance(size, float) and size >= 1):  # NaN is neither
             raise UserError(
                 f"data.{key}: {size} is not allowed; give 0 to 0.99, or a count of rows"
             )

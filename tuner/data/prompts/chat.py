@@ -90,7 +90,7 @@ class Chat(Prompt):
                 [turn.as_dict() for turn in turns], tokenize=False, add_generation_prompt=header
             )
         except Exception as error:  # templates raise what they like
-            roles = ", ".join(turn.role for turn in turns)
+            roles = ", ".join(turn.role for turn in turns[:6]) + (", ..." if turns[6:] else "")
             raise UserError(
                 f"model.base: the chat template of '{tokenizer.name_or_path}' refuses a "
                 f"conversation of {roles}: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
@@ -75,19 +76,35 @@ class Source(ABC):
         """All examples in file order, with what was passed over and what was rejected.
 
         Raises:
-            UserError: the file or the hub cannot be read.
+            UserError: the file or the hub cannot be read, or has no rows.
         """
         account = Rows([], seen=0)
         for where, raw in self.read():
             account.seen += 1
-            item = raw if isinstance(raw, Rejected) else self.example(raw, where)
+            item = raw if isinstance(raw, Rejected) else self._checked(raw, where)
             if isinstance(item, Rejected):
                 account.rejected.append(item)
             elif item is None:
                 account.skipped["filtered"] += 1
             else:
                 account.examples.append(item)
+        if not account.seen:
+            raise UserError(f"data.source: {self.path or self.hub_name}: there are no rows in it")
         return self.limited(account)
+
+    def _checked(self, row: Row, where: str) -> Example | Rejected | None:
+        """The example of a row, unless a cell holds no text or text that is no Unicode."""
+        try:
+            item = self.example(row, where)
+        except NotText as error:
+            return Rejected(f"not_text({error})", where)
+        if isinstance(item, Example):
+            texts = [item.group, item.category, *item.meta, *map(str, item.meta.values())]
+            try:
+                "".join([m.content for m in item.messages] + texts).encode()
+            except UnicodeEncodeError:
+                return Rejected("lone_surrogate", where)
+        return item
 
     def limited(self, account: Rows) -> Rows:
         """Draw `limit` examples at random, in their order; the rest is counted as over_limit."""
@@ -111,10 +128,22 @@ class Source(ABC):
         return base | {"hub": self.hub_name, "revision": self.revision, "commit": commit}
 
 
+class NotText(Exception):
+    """A cell that should hold text holds a list, an object or a truth value."""
+
+
 def text_of(row: Row, key: str) -> str:
-    """The text in a cell, stripped; empty for a missing or null cell, `str` of a number."""
+    """The text in a cell, stripped; empty for a missing, null or NaN cell, `str` of a number.
+
+    Raises:
+        NotText: the cell holds something else; `Source.rows` counts the row as rejected.
+    """
     value = row.get(key)
-    return "" if value is None else str(value).strip()
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise NotText(key)
+    return str(value).strip()
 
 
 def group_of(text: str) -> str:

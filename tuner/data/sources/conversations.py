@@ -9,6 +9,7 @@ r"""Your own conversations: a JSONL, JSON or CSV file, or any hub set, in one of
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -67,7 +68,7 @@ class Conversations(Source):
         """See the base class."""
         shape = shape_of(row) if self.shape == "auto" else self.shape
         if shape is None:
-            return Rejected(f"unknown_shape({','.join(sorted(map(str, row)))})", where)
+            return Rejected(f"unknown_shape({','.join(sorted(row))[:80]})", where)
         messages = READERS[shape](row)
         if isinstance(messages, str):
             return Rejected(messages, where)
@@ -99,7 +100,9 @@ def shape_of(row: Row) -> Shape | None:
 
 
 def _plain(value: object) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
+    if isinstance(value, float):
+        return math.isfinite(value)  # NaN is no JSON
+    return value is None or isinstance(value, str | int | bool)
 
 
 def _checked(turns: list[tuple[str, str]]) -> list[Message] | str:
@@ -128,7 +131,7 @@ def _turns(value: object) -> list[tuple[str, str]] | str:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "messages_not_a_list"
     if not isinstance(value, list):
         return "messages_not_a_list"
@@ -144,7 +147,7 @@ def _turns(value: object) -> list[tuple[str, str]] | str:
 
 
 def _from_messages(row: Row) -> list[Message] | str:
-    turns = _turns(row["messages"])
+    turns = _turns(row.get("messages"))
     return turns if isinstance(turns, str) else _checked(turns)
 
 

@@ -45,8 +45,8 @@ class Dolly(Source):
     ) -> None:
         super().__init__(path, limit, seed, revision)
         self.keywords = keywords
-        words = "|".join(re.escape(word) for word in keywords or [])
-        self._wanted = re.compile(rf"\b(?:{words})\b", re.IGNORECASE) if words else None
+        words = "|".join(re.escape(word) for word in keywords or [] if word)
+        self._wanted = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
 
     def example(self, row: Row, where: str) -> Example | Rejected | None:
         """See the base class."""
@@ -59,7 +59,7 @@ class Dolly(Source):
             return None
         if not instruction or not reply:
             return Rejected("no_prompt" if not instruction else "no_reply", where)
-        context = CITATION.sub("", text_of(row, "context"))
+        context = CITATION.sub("", text_of(row, "context")).strip()
         prompt = f"{context}\n\n{instruction}" if context else instruction
         return Example(
             messages=(Message("user", prompt), Message("assistant", reply)),
