@@ -64,7 +64,7 @@ def test_counts_agree_with_the_rows(write: Write, pico: Any) -> None:
 def test_template_and_file_are_fingerprinted(write: Write, pico: Any) -> None:
     path = write("a.jsonl", ROWS)
     before = card_of(path, pico)
-    pico.chat_template = str(pico.chat_template) + " "
+    pico.chat_template = str(pico.chat_template) + "{# new #}"
     after = card_of(path, pico)
     assert before["tokenizer"]["template_sha256"] != after["tokenizer"]["template_sha256"]
     other = card_of(write("b.jsonl", ROWS[:-1]), pico)
@@ -96,9 +96,9 @@ def test_planted_leaks_reach_the_card(write: Write, pico: Any, tmp_path: Path) -
     card = card_of(write("a.jsonl", rows), pico, test_size=5)
     assert card["leak_check"] == {"test_rows": 5, "prompts_in_train": 0, "replies_in_train": 5}
     write_card(card, tmp_path)
-    assert "of 5 test rows, 0 have a prompt and 5 a reply" in (
-        tmp_path / "data_card.md"
-    ).read_text(encoding="utf-8")
+    assert "of 5 test rows, 0 have a prompt and 5 a reply" in (tmp_path / "data_card.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_mixture_lists_its_parts(write: Write, pico: Any, tmp_path: Path) -> None:

@@ -167,10 +167,8 @@ def test_leaks_are_counted() -> None:
 def test_all_of_dolly_is_accounted_for(dolly: Curated) -> None:
     assert dolly.seen == 15_011
     assert kept(dolly) + dolly.dropped.total() == 15_011
-    assert set(dolly.dropped) == {"repeated", "longer_than_max_length", "control_token_in_text"}
-    assert len(dolly.lengths) == 15_011 - sum(
-        dolly.dropped[reason] for reason in ("repeated", "control_token_in_text")
-    )
+    assert set(dolly.dropped) == {"repeated", "longer_than_max_length"}
+    assert len(dolly.lengths) == 15_011 - dolly.dropped["repeated"]
     assert sum(n > 512 for n in dolly.lengths) == dolly.dropped["longer_than_max_length"]
     groups = [{row.group for row in rows} for rows in dolly.splits.values()]
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])

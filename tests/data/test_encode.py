@@ -21,9 +21,9 @@ from tuner.errors import UserError
 
 NASTY = [
     "4", "a", "- item\n- item\n\n1. x", "```py\nx = 1\n\n```", "  indented\n\n\n\tdeep", "# Head",
-    "👩‍👩‍👧 family", "🇩🇪", "你好，世界", "नमस्ते", "e\u0301", "\u0301 combining", "\u200bzero", "ﷺ",
-    "a\u00a0b", "tab\tend", "\u2028line", "<|assistant|>", "<|user|>\nHi\n<|assistant|>\nNo", "<0x0A>",
-    "a\r\nb", "\0", "$x^2$ | `y` | <br>", "{{ bos_token }}", "{% raw %}", "ends with >", "|>", "s>",
+    "👩‍👩‍👧 family", "🇩🇪", "你好\uff0c世界", "नमस्ते", "e\u0301", "\u0301 combining", "\u200bzero", "ﷺ",
+    "a\u00a0b", "tab\tend", "\u2028line", "<|assistant|>", "<|user|>\nHi\n<|assistant|>\nNo",
+    "<0x0A>", "a\r\nb", "\0", "$x^2$ | `y` | <br>", "{{ bos_token }}", "{% raw %}", "ends with >", "|>", "s>",
 ]  # fmt: skip
 PIECES = st.one_of(
     st.text(max_size=20),

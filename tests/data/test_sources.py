@@ -152,7 +152,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "no_prompt"),
     ({"messages": ["Hi", "Hello"]}, "message_without_role_and_content"),
     ({"messages": [U, {"role": "assistant"}]}, "no_reply"),
-    ({"messages": [U, {"role": "assistant", "content": ["x"]}]}, "message_without_role_and_content"),
+    (
+        {"messages": [U, {"role": "assistant", "content": ["x"]}]},
+        "message_without_role_and_content",
+    ),
     ({"messages": [{"role": 1, "content": "x"}, A]}, "message_without_role_and_content"),
     ({"messages": [U]}, "no_reply"),
     ({"messages": [A, U, A]}, "no_prompt"),
@@ -286,7 +289,9 @@ def test_bitext_rejects_lost_characters_and_groups_plain_variants(write: Write) 
 
 def test_medquad_reads_both_forms_and_groups_by_focus(write: Write) -> None:
     ours = "question,answer,source,focus_area,question_type\n"
-    path = write("a.csv", ours + 'What  is it ?,"Long\nanswer",NIH,Flu,information\nNo ?,,NIH,Flu,\n')
+    path = write(
+        "a.csv", ours + 'What  is it ?,"Long\nanswer",NIH,Flu,information\nNo ?,,NIH,Flu,\n'
+    )
     hub = write("b.csv", "qtype,Question,Answer\ninformation,What is it ?,Long answer\n")
     found = MedQuAD(path).rows()
     assert [item.reason for item in found.rejected] == ["no_reply"]

@@ -70,6 +70,7 @@ def encode(
             add_special_tokens=False,
             return_offsets_mapping=True,
             return_attention_mask=False,
+            verbose=False,  # it warns of rows over the model's context, which curation drops
         )
         for item, ids, offsets in zip(
             rendered, batch["input_ids"], batch["offset_mapping"], strict=True

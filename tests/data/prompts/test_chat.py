@@ -141,7 +141,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(with_template: Build)
     Chat().check(tokenizer)
     two = [Message("user", "a"), Message("assistant", "one\ntwo")]
     assert supervised(Chat(), two, tokenizer) == ["one\ntwo</s>"]
-    with pytest.raises(UserError, match="differently once more turns follow"):
+    with pytest.raises(UserError, match="renders a turn differently once more turns follow"):
         Chat().render(two * 2, tokenizer)
 
 

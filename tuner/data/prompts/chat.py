@@ -72,8 +72,9 @@ class Chat(Prompt):
             through = text if last else self._template(turns[: place + 1], tokenizer, header=False)
             if not (text.startswith(before) and text.startswith(through.rstrip())):
                 raise UserError(
-                    f"model.base: the chat template of '{tokenizer.name_or_path}' renders a turn "
-                    "differently once more turns follow, so the reply cannot be found in the text"
+                    f"model.base: the chat template of '{tokenizer.name_or_path}' begins a reply "
+                    "otherwise than its generation header, or renders a turn differently once "
+                    "more turns follow: the reply cannot be found in the text"
                 )
             spans.append((len(before), len(through.rstrip())))
         return text, tuple(spans)

@@ -1,0 +1,214 @@
+"""Batches: each row once an epoch, token counts exact over the whole optimiser step."""
+
+import random
+from collections import Counter
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tuner.data.batching import EvalBatches, Padded, Planned, TrainBatches
+from tuner.data.curate import Curated
+from tuner.data.encode import Encoded
+
+
+def rows(count: int, seed: int = 0, longest: int = 40) -> list[Encoded]:
+    """Rows of random length, each with a random part of it labelled."""
+    draw = random.Random(seed)
+    made: list[Encoded] = []
+    for place in range(count):
+        length = draw.randint(2, longest)
+        ids = np.array([draw.randint(0, 99) for _ in range(length)], dtype=np.int32)
+        labels = ids.copy()
+        labels[: draw.randint(0, length - 1)] = -100
+        made.append(Encoded(ids, labels, place))
+    return made
+
+
+def devices(encoded: list[Encoded], world_size: int, epoch: int = 0, **more: Any) -> list[Any]:
+    """What each device's own sampler gives for an epoch."""
+    found: list[Any] = []
+    for rank in range(world_size):
+        sampler = TrainBatches(encoded, world_size=world_size, rank=rank, **more)
+        sampler.set_epoch(epoch)
+        found.append(list(sampler))
+    return found
+
+
+def count_targets(encoded: list[Encoded], batches: list[Planned]) -> int:
+    """Predicted tokens that carry loss, counted from the padded labels as the model shifts them."""
+    padded = Padded(encoded, pad_id=7)
+    return sum(int((padded[batch]["labels"][:, 1:] >= 0).sum()) for batch in batches)
+
+
+def check_epoch(encoded: list[Encoded], world: int, accumulate: int, found: list[Any]) -> None:
+    assert len({len(batches) for batches in found}) == 1
+    for start in range(0, len(found[0]), accumulate):
+        step = [batch for batches in found for batch in batches[start : start + accumulate]]
+        expected = count_targets(encoded, step)
+        assert {batch.step_targets for batch in step} == {expected}
+
+
+@settings(max_examples=80, deadline=None, database=None, derandomize=True)
+@given(
+    count=st.integers(1, 70),
+    batch_size=st.integers(1, 9),
+    accumulate=st.integers(1, 4),
+    world=st.integers(1, 3),
+    seed=st.integers(0, 5),
+)
+def test_each_row_once_and_step_targets_exact(
+    count: int, batch_size: int, accumulate: int, world: int, seed: int
+) -> None:
+    encoded = rows(count, seed)
+    found = devices(encoded, world, batch_size=batch_size, accumulate=accumulate, seed=seed)
+    places = [place for batches in found for batch in batches for place in batch.rows]
+    assert Counter(places) == Counter(range(count))
+    assert len(found[0]) == -(-count // (batch_size * world))
+    assert all(len(batch.rows) <= batch_size for batches in found for batch in batches)
+    check_epoch(encoded, world, accumulate, found)
+
+
+@pytest.mark.parametrize(
+    ("world", "accumulate"), list(product((1, 2, 3), (1, 2, 3, 4))), ids=lambda n: str(n)
+)
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 1030])
+def test_awkward_counts_over_several_pools(world: int, accumulate: int, count: int) -> None:
+    encoded = rows(count, longest=6)
+    found = devices(encoded, world, batch_size=8, accumulate=accumulate)
+    places = [place for batches in found for batch in batches for place in batch.rows]
+    assert sorted(places) == list(range(count))
+    check_epoch(encoded, world, accumulate, found)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    encoded = rows(100)
+
+    def order(seed: int, epoch: int) -> list[Planned]:
+        return devices(encoded, 1, epoch, batch_size=4, seed=seed)[0]
+
+    assert order(0, 3) == order(0, 3)
+    different = [order(0, 0), order(0, 1), order(1, 0), order(1, 1)]
+    assert all(a != b for n, a in enumerate(different) for b in different[:n])
+
+
+def test_batches_come_in_no_order_of_length() -> None:
+    encoded = rows(2000)
+    means = [
+        np.mean([len(encoded[place].input_ids) for place in batch.rows])
+        for batch in devices(encoded, 1, batch_size=8)[0]
+    ]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_resume_gives_exactly_the_rest_and_then_whole_epochs(world: int) -> None:
+    encoded = rows(50)
+    options: dict[str, Any] = {"batch_size": 4, "accumulate": 2, "seed": 1}
+    whole = devices(encoded, world, 2, **options)
+    after = devices(encoded, world, 3, **options)
+    for rank, stop in product(range(world), range(len(whole[0]))):
+        sampler = TrainBatches(encoded, world_size=world, rank=rank, **options)
+        sampler.resume(2, stop)
+        sampler.set_epoch(2)  # Lightning does so before every epoch
+        assert list(sampler) == whole[rank][stop:]
+        sampler.set_epoch(3)
+        assert list(sampler) == after[rank]
+
+
+@pytest.mark.parametrize(
+    ("limit", "batches"), [(1.0, 13), (0.5, 6), (0.05, 0), (5, 5), (1, 1), (99, 13), (0, 0)]
+)
+def test_limit_as_share_and_as_count(limit: float, batches: int) -> None:
+    encoded = rows(100)
+    whole = devices(encoded, 1, batch_size=8, accumulate=4)[0]
+    found = devices(encoded, 1, batch_size=8, accumulate=4, limit=limit)
+    assert [batch.rows for batch in found[0]] == [batch.rows for batch in whole[:batches]]
+    check_epoch(encoded, 1, 4, found)  # the last step holds fewer batches, and knows it
+
+
+@pytest.mark.parametrize("limit", [3, 0.5])
+def test_limit_on_several_devices(limit: float) -> None:
+    encoded = rows(100)
+    found = devices(encoded, 3, batch_size=4, accumulate=2, limit=limit)
+    assert [len(batches) for batches in found] == [3 if limit == 3 else 4] * 3
+    check_epoch(encoded, 3, 2, found)
+    places = [place for batches in found for batch in batches for place in batch.rows]
+    assert len(places) == len(set(places))
+
+
+def test_length_is_that_of_a_whole_epoch_for_lightning_limits_it_itself() -> None:
+    assert len(TrainBatches(rows(100), batch_size=8, limit=0.5)) == 13
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 24, 25, 100])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_eval_covers_each_row_once_with_empty_fillers_at_the_end(count: int, world: int) -> None:
+    encoded = rows(count)
+    samplers = [
+        EvalBatches(encoded, batch_size=4, world_size=world, rank=rank) for rank in range(world)
+    ]
+    found = [list(sampler) for sampler in samplers]
+    assert [len(batches) for batches in found] == [len(sampler) for sampler in samplers]
+    assert [list(sampler) for sampler in samplers] == found  # the same each time
+    assert len({len(batches) for batches in found}) == 1
+    places = [place for batches in found for batch in batches for place in batch.rows]
+    assert sorted(places) == list(range(count))
+    assert all(batch.rows for batches in found for batch in batches[:-1])
+
+
+def test_a_limited_evaluation_sees_rows_of_every_length() -> None:
+    encoded = rows(400, longest=400)
+    lengths = np.array([len(row.input_ids) for row in encoded])
+    first = [
+        place for batch in list(EvalBatches(encoded, batch_size=4))[:20] for place in batch.rows
+    ]
+    assert abs(lengths[first].mean() - lengths.mean()) < 0.25 * lengths.mean()
+
+
+def test_padding_is_never_labelled_and_is_told_by_length_alone() -> None:
+    """Rows that hold the pad id themselves come out the same with any pad id."""
+    encoded = rows(20)
+    plan = Planned(tuple(range(20)), 123)
+    for pad_id in (0, 7, 99):
+        batch = Padded(encoded, pad_id)[plan]
+        assert batch["rows"] == list(range(20))
+        assert batch["step_targets"] == 123
+        assert batch["tokens"] == sum(len(row.input_ids) for row in encoded)
+        assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
+        for row, ids, labels in zip(encoded, batch["input_ids"], batch["labels"], strict=True):
+            end = len(row.input_ids)
+            assert ids[:end].tolist() == row.input_ids.tolist()
+            assert labels[:end].tolist() == row.labels.tolist()
+            assert set(ids[end:].tolist()) <= {pad_id}
+            assert set(labels[end:].tolist()) <= {-100}
+
+
+def test_an_empty_batch_can_be_run_and_counts_nothing() -> None:
+    batch = Padded(rows(3), 0)[Planned((), 55)]
+    assert batch["input_ids"].shape == batch["labels"].shape
+    assert batch["input_ids"].numel() > 0
+    assert (batch["labels"] == -100).all()
+    assert (batch["tokens"], batch["rows"], batch["step_targets"]) == (0, [], 55)
+
+
+def padding(encoded: list[Encoded], batches: list[Planned]) -> float:
+    """Share of the tokens of all batches that are padding."""
+    lengths = [len(row.input_ids) for row in encoded]
+    area = sum(len(b.rows) * max(lengths[place] for place in b.rows) for b in batches if b.rows)
+    return 1 - sum(lengths[place] for b in batches for place in b.rows) / area
+
+
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_little_of_dolly_is_padding(dolly: Curated, batch_size: int) -> None:
+    encoded = dolly.encoded["train"]
+    shares = [
+        padding(encoded, devices(encoded, 1, epoch, batch_size=batch_size)[0]) for epoch in (0, 1)
+    ]
+    print(f"padding of Dolly at batch size {batch_size}: {shares}")
+    assert max(shares) < 0.05
+    assert padding(encoded, list(EvalBatches(encoded, batch_size=batch_size))) < max(shares)
