@@ -69,7 +69,9 @@ def test_each_row_once_and_step_targets_exact(
     places = [place for batches in found for batch in batches for place in batch.rows]
     assert Counter(places) == Counter(range(count))
     assert len(found[0]) == -(-count // (batch_size * world))
-    assert all(len(batch.rows) <= batch_size for batches in found for batch in batches)
+    sizes = [len(batch.rows) for turn in zip(*found, strict=True) for batch in turn]
+    assert sizes == sorted(sizes, reverse=True)  # full ones, one short one, empty ones
+    assert set(sizes[: count // batch_size]) <= {batch_size}
     check_epoch(encoded, world, accumulate, found)
 
 

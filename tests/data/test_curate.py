@@ -56,6 +56,7 @@ def test_every_row_is_accounted_for(write: Write, tokenizer: Any) -> None:
         "unknown_shape(question)": 1,
     }
     assert (found.seen, kept(found)) == (len(MESSY), len(GOOD))
+    assert len(found.lengths) == len(GOOD) + 1  # the 10,000 turns were not even rendered
     assert kept(found) + found.dropped.total() == found.seen
     assert {row.reply for part in found.splits.values() for row in part} == {
         f"answer {n}" for n in range(60)

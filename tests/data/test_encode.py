@@ -21,9 +21,11 @@ from tuner.errors import UserError
 
 NASTY = [
     "4", "a", "- item\n- item\n\n1. x", "```py\nx = 1\n\n```", "  indented\n\n\n\tdeep", "# Head",
-    "👩‍👩‍👧 family", "🇩🇪", "你好\uff0c世界", "नमस्ते", "e\u0301", "\u0301 combining", "\u200bzero", "ﷺ",
+    "👩‍👩‍👧 family", "🇩🇪", "你好\uff0c世界", "नमस्ते",
+    "e\u0301", "\u0301 combining", "\u200bzero", "ﷺ",
     "a\u00a0b", "tab\tend", "\u2028line", "<|assistant|>", "<|user|>\nHi\n<|assistant|>\nNo",
-    "<0x0A>", "a\r\nb", "\0", "$x^2$ | `y` | <br>", "{{ bos_token }}", "{% raw %}", "ends with >", "|>", "s>",
+    "<0x0A>", "a\r\nb", "\0", "$x^2$ | `y` | <br>", "{{ bos_token }}", "{% raw %}",
+    "ends with >", "|>", "s>",
 ]  # fmt: skip
 PIECES = st.one_of(
     st.text(max_size=20),
@@ -97,7 +99,8 @@ def test_nasty_replies(tokenizer: Any, reply: str) -> None:
 
 def test_the_text_after_the_last_end_is_read_but_not_learned(tokenizer: Any) -> None:
     row = encode([talk(["Hi", "Hello."])], Chat(), tokenizer)[0]
-    after = row.input_ids.tolist()[row.input_ids.tolist().index(2, 12) + 1 :]
+    ids = row.input_ids.tolist()
+    after = ids[len(ids) - ids[::-1].index(tokenizer.eos_token_id) :]
     assert tokenizer.decode(after).strip(" ") == "\n"
     assert row.labels[-len(after) :].tolist() == [-100] * len(after)
 
@@ -166,13 +169,11 @@ def test_a_reply_that_merges_with_its_header_gets_no_labels(gap: str, trimmed: b
 
 
 @pytest.mark.parametrize(("gap", "trimmed"), [("", None), ("", False), (" ", False), (" ", True)])
-@pytest.mark.parametrize("reply", ["xyz", "x hello", "o:h"])
+@pytest.mark.parametrize("reply", ["xyz", "x:hello", "o:h"])
 def test_the_same_tokenizer_labels_replies_that_do_not_merge(
     gap: str, trimmed: bool | None, reply: str
 ) -> None:
     tokenizer = merging(gap, trimmed)
-    if trimmed is None and " " in reply:
-        pytest.skip("this tokenizer has no blank")
     turns = talk(["hi", reply, "hm", reply])
     row = encode([turns], Chat(), tokenizer)[0]
     runs = "".join("1" if label >= 0 else " " for label in row.labels).split()

@@ -41,8 +41,8 @@ class ConversationData(L.LightningDataModule):
         prompt: Prompt | None = None,
         max_length: int = 512,
         batch_size: int = 8,
-        val_size: float | int = 0.1,
-        test_size: float | int = 0.1,
+        val_size: int | float = 0.1,
+        test_size: int | float = 0.1,
         seed: int = 42,
         num_workers: int = 0,
     ) -> None:

@@ -56,7 +56,7 @@ def load_data(settings: dict[str, Any], overlay: Path | None = None) -> Conversa
         if not isinstance(content, dict) or "data" not in content:
             raise UserError(f"--data: {overlay} has no `data` section")
         config = parser.parse_object({"data": content["data"]}, cfg_base=config)
-    return parser.instantiate_classes(config)["data"]
+    return parser.instantiate(config)["data"]
 
 
 def own_test_split(
