@@ -152,7 +152,8 @@ class TunerCLI(LightningCLI):
 
     def predict(self, model: ChatTuner, **kwargs: Any) -> None:
         """Answer the test prompts."""
-        self.trainer.predict(model, **{**kwargs, "return_predictions": False})
+        kwargs["return_predictions"] = False  # they are in the file
+        self.trainer.predict(model, **kwargs)
         rank_zero_info(f"Replies: {self.predictions.folder}")
 
     def after_fit(self) -> None:

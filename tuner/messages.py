@@ -15,6 +15,7 @@ from tuner.plugins import subclasses
 
 KEY = re.compile(r'Parser key "([\w.+]+)"')
 CLASS = re.compile(r"Expected a dot import path string: (\S+)|Import path (\S+)")
+AMBIGUOUS = re.compile(r"full class path to avoid ambiguity: ([\w., ]+)\.")
 OPTION = re.compile(r"Option '([^']+)' is not accepted")
 CLASS_PATH = re.compile(r"class_path'?[=:] '([\w.]+)'")
 UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'")
@@ -40,6 +41,8 @@ def explain(message: str, parser: Any) -> str:
         allowed = _parameters(key, CLASS_PATH.search(message))
         if allowed:
             return f"{key}: unknown key '{option}'{_place(option)}. {nearest(option, allowed)}"
+    if found := AMBIGUOUS.search(message):
+        return f"{key}: there are several classes of this name; write one in full: {found[1]}"
     if found := CLASS.search(message):
         name = str(found[1] or found[2])
         return f"{key}: unknown class '{name}'{_place(name)}. {nearest(name, _classes(key))}"

@@ -17,6 +17,7 @@ MUTED_WARNINGS = (
     ".*Experiment logs directory .* exists and is not empty.*",  # claimed a moment before
     r".*isinstance\(treespec, LeafSpec\).*",
     ".*is_gradient_checkpointing.* is deprecated.*",
+    ".*could not find the monitored key.*",  # before the first validation
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 MUTED_LOGS = {

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from tuner.data.encode import IGNORED, Encoded
 
-POOL = 64  # batches sorted by length together: less padding with more, less shuffling too
+POOL = 512  # rows sorted by length together: less padding with more, less shuffling too
 
 
 class Batch(TypedDict):
@@ -79,10 +79,11 @@ class Padded(Dataset[Batch]):
 class TrainBatches(Sampler[Planned]):
     """The batches of one device for one epoch after the other.
 
-    An epoch is a random permutation cut into pools of 64 batches; each pool is sorted by length
-    and cut into batches, and all batches are shuffled. Row order depends on seed and epoch alone.
-    An optimiser step takes `accumulate` batches on each of `world_size` devices; the batches of
-    the last step may be smaller or empty, so that each row is seen exactly once an epoch.
+    An epoch is a random permutation cut into pools of about 512 rows; each pool is sorted by length
+    and cut into optimiser steps, and all steps are shuffled. A step is then cut into `accumulate`
+    batches on each of `world_size` devices, so its rows depend on seed, epoch and the number of rows
+    a step alone, not on how it is cut. The batches of the last step may be smaller or empty: each
+    row is seen exactly once an epoch.
 
     Args:
         encoded: rows of the train split.
@@ -136,29 +137,31 @@ class TrainBatches(Sampler[Planned]):
 
     def plan(self, epoch: int) -> list[list[Planned]]:
         """Batches of every device for an epoch: the same on each of them."""
-        draw = np.random.default_rng([self.seed, epoch])
-        batches = self._batches(draw)[: self.length * self.world_size]
         devices: list[list[Planned]] = [[] for _ in range(self.world_size)]
-        span = self.accumulate * self.world_size
-        for first in range(0, len(batches), span):
-            step = batches[first : first + span]
-            count = int(sum(self.targets[list(rows)].sum() for rows in step))
-            for place, rows in enumerate(step):
-                devices[place % self.world_size].append(Planned(rows, count))
+        left = self.length * self.world_size
+        for rows in self._steps(np.random.default_rng([self.seed, epoch])):
+            cuts = range(0, len(rows), self.batch_size)
+            step = [rows[i : i + self.batch_size] for i in cuts][:left]
+            # Every device runs the same number of batches: the last ones may be empty.
+            step += [()] * (-len(step) % self.world_size)
+            left -= len(step)
+            count = int(sum(self.targets[list(batch)].sum() for batch in step))
+            for place, batch in enumerate(step):
+                devices[place % self.world_size].append(Planned(batch, count))
+            if not left:
+                break
         return devices
 
-    def _batches(self, draw: np.random.Generator) -> list[tuple[int, ...]]:
+    def _steps(self, draw: np.random.Generator) -> list[tuple[int, ...]]:
+        """Rows of each optimiser step, shortest first; only the last step may have fewer rows."""
+        size = self.batch_size * self.accumulate * self.world_size
         order = draw.permutation(len(self.lengths))
-        size = self.batch_size
-        pools = [order[i : i + size * POOL] for i in range(0, len(order), size * POOL)]
+        pool = -(-POOL // size) * size
+        pools = [order[i : i + pool] for i in range(0, len(order), pool)]
         order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in pools])
         full = [tuple(map(int, order[i : i + size])) for i in range(0, len(order), size)]
-        # Only the last batch of the last pool is short; it stays last, filled up with empty ones,
-        # so that every device runs the same number of batches.
         tail = [full.pop()] if len(full[-1]) < size else []
-        shuffled = [full[place] for place in draw.permutation(len(full))]
-        missing = self.length * self.world_size - len(shuffled) - len(tail)
-        return shuffled + tail + [()] * max(missing, 0)
+        return [full[place] for place in draw.permutation(len(full))] + tail
 
 
 class EvalBatches(Sampler[Planned]):

@@ -1,7 +1,5 @@
 """What every head has in common."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -22,7 +20,7 @@ class Head(ABC):
     """Whether the export needs the base beside it, so that the base must not be random weights."""
 
     @abstractmethod
-    def apply(self, model: PreTrainedModel, start_from: Path | None = None) -> nn.Module:
+    def apply(self, model: "PreTrainedModel", start_from: Path | None = None) -> "nn.Module":
         """Make the trainable model out of a frozen base.
 
         Args:
@@ -34,7 +32,7 @@ class Head(ABC):
         """
 
     @abstractmethod
-    def save(self, model: nn.Module, folder: Path) -> None:
+    def save(self, model: "nn.Module", folder: Path) -> None:
         """Export the trained weights in the format that other tools load."""
 
 
@@ -42,10 +40,10 @@ class PeftHead(Head):
     """A head of the peft library: a subclass states its configuration, nothing else."""
 
     @abstractmethod
-    def config(self, model: PreTrainedModel) -> PeftConfig:
+    def config(self, model: "PreTrainedModel") -> "PeftConfig":
         """The peft configuration for this base."""
 
-    def apply(self, model: PreTrainedModel, start_from: Path | None = None) -> nn.Module:
+    def apply(self, model: "PreTrainedModel", start_from: Path | None = None) -> "nn.Module":
         """See the base class. Adapter weights are float32 whatever the base's type."""
         from peft import PeftModel, get_peft_model
 
@@ -53,7 +51,7 @@ class PeftHead(Head):
             return PeftModel.from_pretrained(model, str(start_from), is_trainable=True)
         return get_peft_model(model, self.config(model))
 
-    def save(self, model: nn.Module, folder: Path) -> None:
+    def save(self, model: "nn.Module", folder: Path) -> None:
         """See the base class: `PeftModel.from_pretrained(base, folder)` loads it."""
         from peft import PeftModel
 

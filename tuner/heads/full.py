@@ -1,7 +1,5 @@
 """Full fine-tuning."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,7 +22,7 @@ class Full(Head):
     folder: ClassVar[str] = "model"
     keeps_base: ClassVar[bool] = False
 
-    def apply(self, model: PreTrainedModel, start_from: Path | None = None) -> nn.Module:
+    def apply(self, model: "PreTrainedModel", start_from: Path | None = None) -> "nn.Module":
         """See the base class."""
         if getattr(model, "is_quantized", False):
             raise UserError(
@@ -38,7 +36,7 @@ class Full(Head):
             )
         return model.float().requires_grad_(True)
 
-    def save(self, model: nn.Module, folder: Path) -> None:
+    def save(self, model: "nn.Module", folder: Path) -> None:
         """See the base class: `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
         from transformers import PreTrainedModel
 

@@ -1,12 +1,12 @@
 """Low-rank adaptation."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal
 
 from tuner.errors import UserError, nearest
 from tuner.heads.base import PeftHead
 
+# No postponed annotations in this room: to resolve them, the config parser would run the block
+# below, and importing peft (and bitsandbytes with it) takes seconds.
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
@@ -52,7 +52,7 @@ class LoRA(PeftHead):
         self.rslora = rslora
         self.init = init
 
-    def config(self, model: PreTrainedModel) -> PeftConfig:
+    def config(self, model: "PreTrainedModel") -> "PeftConfig":
         """See the base class."""
         from peft import LoraConfig
 
@@ -70,7 +70,7 @@ class LoRA(PeftHead):
         )
 
 
-def _refuse_unknown(names: list[str], model: PreTrainedModel) -> None:
+def _refuse_unknown(names: list[str], model: "PreTrainedModel") -> None:
     from torch import nn
 
     linear = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, nn.Linear)}
