@@ -48,7 +48,25 @@ def shared() -> Path:
     return SHARED
 
 
-WORDS = "where is my order parcel please help return refund thanks today the a of to and it".split()
+WORDS = [
+    "where",
+    "is",
+    "my",
+    "order",
+    "parcel",
+    "please",
+    "help",
+    "return",
+    "refund",
+    "thanks",
+    "today",
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "it",
+]
 
 
 def conversation(number: int) -> dict[str, Any]:

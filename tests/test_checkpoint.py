@@ -294,7 +294,7 @@ def test_a_failing_write_leaves_the_old_file(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file.*none.ckpt.*last, best"):
+    with pytest.raises(UserError, match=r"no such file.*none\.ckpt.*last, best"):
         load_checkpoint(tmp_path / "none.ckpt")
 
 

@@ -11,9 +11,14 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after the first use
 
 from jsonargparse import Namespace
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, LRSchedulerTypeTuple
+from lightning.pytorch.cli import (
+    LightningArgumentParser,
+    LightningCLI,
+    LRSchedulerTypeTuple,
+    SaveConfigCallback,
+)
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch.optim import Optimizer
@@ -33,6 +38,15 @@ from tuner.runs import claim, find_checkpoint
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
 RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """Saves the configuration of a fit: the other subcommands have no run folder."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save when the run starts."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
 
 
 class TunerCLI(LightningCLI):
@@ -55,6 +69,7 @@ class TunerCLI(LightningCLI):
         super().__init__(
             ChatTuner,
             ConversationData,
+            save_config_callback=SaveFitConfig,
             parser_class=Parser,
             parser_kwargs=subcommands,
             seed_everything_default=42,

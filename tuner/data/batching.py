@@ -81,9 +81,9 @@ class TrainBatches(Sampler[Planned]):
 
     An epoch is a random permutation cut into pools of about 512 rows; each pool is sorted by length
     and cut into optimiser steps, and all steps are shuffled. A step is then cut into `accumulate`
-    batches on each of `world_size` devices, so its rows depend on seed, epoch and the number of rows
-    a step alone, not on how it is cut. The batches of the last step may be smaller or empty: each
-    row is seen exactly once an epoch.
+    batches on each of `world_size` devices, so its rows depend on seed, epoch and the number of
+    rows a step alone, not on how it is cut. The batches of the last step may be smaller or empty:
+    each row is seen exactly once an epoch.
 
     Args:
         encoded: rows of the train split.

@@ -1,0 +1,179 @@
+"""What a person meets at the command line: run folders, mistakes, other subcommands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tuner.cli import main
+
+ROOT = Path(__file__).parent.parent
+Fit = Callable[..., Path]
+Command = Callable[..., list[str]]
+
+
+def adapter(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "adapter" / "adapter_model.safetensors")
+
+
+def test_run_folder_is_complete(fit: Fit, tiny_base: Path) -> None:
+    run = fit("--trainer.max_epochs=2", "--samples.count=2", "--samples.max_new_tokens=4")
+    found = {p.name for p in run.iterdir() if not p.name.startswith("events.out")}
+    assert found >= {
+        "config.yaml", "run.json", "data_card.json", "data_card.md", "metrics.csv", "loss.png",
+        "samples.jsonl", "checkpoints", "adapter",
+    }  # fmt: skip
+    assert list(run.glob("events.out.tfevents.*"))
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json",
+            "chat_template.jinja"} <= {p.name for p in (run / "adapter").iterdir()}  # fmt: skip
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["base"] == str(tiny_base)
+    trained = sum(t.numel() for t in adapter(run).values())
+    assert record["trainable_params"] == trained
+    assert record["trainable_percent"] == pytest.approx(100 * trained / record["total_params"])
+    card = json.loads((run / "data_card.json").read_text())
+    assert record["examples_seen"] == 2 * card["splits"]["train"]["rows"]
+    assert record["tokens_seen"] == 2 * card["splits"]["train"]["tokens"]
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 4  # two prompts after each of two validations
+
+
+def test_checkpoints_hold_the_adapter_alone(fit: Fit) -> None:
+    run = fit("--trainer.max_steps=2")
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all("lora_" in name for name in saved["state_dict"])
+    weights = sum(t.numel() * 4 for t in adapter(run).values())
+    # AdamW keeps two moments; small files have a share of overhead that is gone in real ones.
+    assert (run / "checkpoints" / "last.ckpt").stat().st_size < 1.2 * 3 * weights + 60_000
+
+
+def test_saved_configuration_gives_the_same_run(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fit("--trainer.max_steps=3", "--optimizer.lr=0.01", "--model.head.r=4")
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    assert main(["fit", "--config", str(first / "config.yaml")]) == 0
+    second = first.with_name("version_1")
+    one, two = adapter(first), adapter(second)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    again = yaml.safe_load((second / "config.yaml").read_text())
+    assert again == yaml.safe_load((first / "config.yaml").read_text())
+
+
+def test_rate_is_stepped_by_optimiser_steps_with_warm_up(fit: Fit) -> None:
+    options = ["--optimizer.lr=0.1", "--lr_scheduler.warmup=4", "--lr_scheduler.decay=linear"]
+    run = fit(*options, "--trainer.max_steps=8", rows=60)
+    with (run / "metrics.csv").open(newline="") as file:
+        rates = [float(r["lr-AdamW"]) for r in csv.DictReader(file) if r["lr-AdamW"]]
+    warm = [0.1 * (step + 1) / 5 for step in range(4)]
+    decay = [0.1 * (1 - step / 4) for step in range(4)]
+    assert rates == pytest.approx(warm + decay)
+
+
+def test_validate_test_and_predict_take_a_checkpoint(
+    fit: Fit, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit("--trainer.max_steps=3")
+    for subcommand in ("validate", "test", "predict"):
+        assert main(command(subcommand, "--ckpt_path=best")) == 0
+    capsys.readouterr()
+    card = json.loads((run / "data_card.json").read_text())
+    replies = (run / "predictions.jsonl").read_text().splitlines()
+    assert len(replies) == card["splits"]["test"]["rows"]
+    assert len(list(run.parent.iterdir())) == 1, "only fit makes run folders"
+
+
+def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
+    empty, mute, typo, no_template = (folder / n for n in ("e.jsonl", "m.jsonl", "t.yaml", "base"))
+    empty.write_text("")
+    mute.write_text('{"prompt": "Hi", "completion": ""}\n' * 3)
+    typo.write_text("model:\n  head:\n    class_path: LoRA\n    init_args:\n      dropuot: 0\n")
+    no_template.mkdir()
+    return [
+        (["--data.source.path=nothere.jsonl"], ["no such file", "nothere.jsonl"]),
+        ([f"--data.source.path={empty}"], ["no rows", "e.jsonl"]),
+        ([f"--data.source.path={mute}"], ["no_reply", "m.jsonl:1"]),
+        (["--data.max_length=3"], ["data.max_length", "shortest"]),
+        (["--model.head=LoRAa"], ["Did you mean 'LoRA'", "Full"]),
+        (["--model.head.dropuot=0"], ["dropuot", "Did you mean 'dropout'"]),
+        ([f"--config={typo}"], ["dropuot", "t.yaml:5", "Did you mean 'dropout'"]),
+        (["--modle.base=pico"], ["Did you mean 'model.base'"]),
+        (["--data.source=Doly"], ["Did you mean 'Dolly'"]),
+        (["--trainer.precision=bf16-true"], ["trainer.precision", "bf16-mixed"]),
+        (["--name=../x"], ["name", "not allowed"]),
+        (["--model.base=./nothere"], ["model.base", "no such folder", "pico"]),
+        ([f"--model.base={no_template}"], ["model.base", "cannot load"]),
+        (["--model.from_scratch=true"], ["model.from_scratch", "Full"]),
+        (["--ckpt_path=last"], ["no run"]),
+        (["--trainer.max_epochs=abc"], ["trainer.max_epochs", "int"]),
+        (["--config=nothere.yaml"], ["no such file"]),
+    ]
+
+
+@pytest.mark.parametrize("case", range(17))
+def test_mistakes_get_one_message_and_leave_nothing(
+    case: int,
+    command: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options, words = mistakes(tmp_path)[case]
+    monkeypatch.setattr(sys, "argv", ["train.py", *options[0].split("=")])
+    assert main(command("fit", *options)) == 2
+    error = capsys.readouterr().err
+    assert error.count("error: ") == 1
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "logs").exists()
+
+
+def test_base_without_a_chat_template_is_refused(
+    command: Command,
+    make_base: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    base = make_base()
+    (base / "chat_template.jinja").unlink()
+    assert main(command("fit", f"--model.base={base}")) == 2
+    assert "no chat template" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_unreachable_hub_names_the_ways_out(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "home")}
+    for options, words in (
+        (["--model.base", "pico"], ["data.source.path"]),
+        ([], ["model.base", "pico", "make demo"]),
+    ):
+        command = [sys.executable, "train.py", "fit", "--config", "configs/lora.yaml", *options]
+        command += ["--trainer.default_root_dir", str(tmp_path / "logs")]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr[-2000:]
+        assert "Traceback" not in done.stderr
+        for word in words:
+            assert word in done.stderr
+    assert not (tmp_path / "logs").exists()
+
+
+def test_secrets_stay_out_of_the_run(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_canarycanarycanary")
+    run = fit("--trainer.max_steps=1")
+    files: list[Any] = [p for p in run.rglob("*") if p.is_file()]
+    assert not [p for p in files if b"canarycanary" in p.read_bytes()]

@@ -1,0 +1,81 @@
+"""Generation equals the plain library call, one prompt at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tuner.backbone import load_tokenizer
+from tuner.data.encode import encode_header
+from tuner.data.example import Message
+from tuner.data.prompts.chat import Chat
+from tuner.generate import generate, stop_ids
+
+TEXTS = ["where is my order", "hi", "please help me with a very late parcel " * 3, "refund?"]
+
+
+@pytest.fixture
+def model(tiny_base: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
+
+
+def test_equals_one_call_a_prompt_in_order(model: Any, tiny_base: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_base))
+    headers = [encode_header([Message("user", text)], Chat(), tokenizer) for text in TEXTS]
+    # A generation setting of the base must not leak in.
+    model.generation_config.update(do_sample=True, temperature=5.0, repetition_penalty=3.0)
+    replies = generate(
+        model,
+        headers,
+        tokenizer=tokenizer,
+        stops=stop_ids(Chat(), tokenizer),
+        max_new_tokens=9,
+        batch_size=3,
+    )
+    for header, reply in zip(headers, replies, strict=True):
+        ids = torch.tensor([header])
+        for _ in range(9):
+            step = model(input_ids=ids).logits[0, -1].argmax()
+            ids = torch.cat([ids, step[None, None]], dim=1)
+            if int(step) == tokenizer.eos_token_id:
+                break
+        new = ids[0, len(header) :].tolist()
+        assert reply.new_tokens == len(new)
+        assert reply.text == tokenizer.decode(new, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("pad", ["<pad>", "</s>"])
+def test_stop_reasons_and_counts(tiny_base: Path, pad: str) -> None:
+    tokenizer = load_tokenizer(str(tiny_base))
+    tokenizer.pad_token = pad
+    word = tokenizer("order", add_special_tokens=False)["input_ids"][0]
+    end = tokenizer.eos_token_id
+
+    class Scripted(torch.nn.Module):
+        """Answers each row from a script, padded as the library pads."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def generate(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+            script = {5: [word, end], 6: [end], 7: [word, word, word]}
+            width = max(len(s) for s in script.values())
+            rows = [script[int((row == 9).sum())] for row in input_ids]
+            fill = [r + [tokenizer.pad_token_id] * (width - len(r)) for r in rows]
+            return torch.cat([input_ids, torch.tensor(fill)], dim=1)
+
+    replies = generate(
+        Scripted(),
+        [[9] * 7, [9] * 5, [9] * 6],
+        tokenizer=tokenizer,
+        stops=[end],
+        max_new_tokens=3,
+        batch_size=3,
+    )
+    assert [r.stop_reason for r in replies] == ["length", "eos", "empty"]
+    assert [r.new_tokens for r in replies] == [3, 2, 1]
