@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt_path: no such file: {path}. Allowed: last, best, or a .ckpt file")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself checks no checksums
+            if (spoilt := archive.testzip()) is not None:
+                raise ValueError(f"checksum of {spoilt} is wrong")
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
@@ -72,6 +76,37 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"tuner", "state_dict"} <= found.keys():
         raise UserError(f"ckpt_path: {path} is no checkpoint of this project's fit")
     return found
+
+
+def refuse_misfit(
+    checkpoint: Mapping[str, Any], own: Mapping[str, Any], trained: Mapping[str, torch.Tensor]
+) -> None:
+    """Refuse a checkpoint of another base or head, or one that lacks a weight.
+
+    Args:
+        checkpoint: the content of the file.
+        own: what the run's checkpoints belong to (base, revision, quantize, head, weights_sha256).
+        trained: the run's trained weights by name.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    found = dict(checkpoint["tuner"])
+    # A base is known by its weights; by its name where these are not at hand.
+    same = ["quantize", "head"]
+    by_hash = found.get("weights_sha256") and own["weights_sha256"]
+    same += ["weights_sha256"] if by_hash else ["base", "revision"]
+    if any(found.get(key) != own[key] for key in same):
+        raise UserError(f"ckpt_path: made for {found}, but this run has {own}")
+    shapes = {name: tuple(p.shape) for name, p in trained.items()}
+    saved = {name: tuple(t.shape) for name, t in checkpoint["state_dict"].items()}
+    differing = sorted({name for name, _ in shapes.items() ^ saved.items()})
+    if differing:
+        name = differing[0]
+        raise UserError(
+            f"ckpt_path: {len(differing)} weights do not fit the head, such as {name}: shape "
+            f"{saved.get(name, 'missing')} in the file, {shapes.get(name, 'none')} here"
+        )
 
 
 class LastCheckpoint(Checkpoint):

@@ -114,6 +114,11 @@ class TunerCLI(LightningCLI):
         if config.ckpt_path in ("last", "best"):
             config.ckpt_path = str(find_checkpoint(config.ckpt_path, Path(root), config.name))
 
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would read hyperparameters from the checkpoint here; ours hold none, and a
+        # spoilt file is answered when it is loaded.
+        return
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add checkpoints that a crash cannot spoil."""
         plugins = self._get(self.config_init, "trainer").get("plugins") or []

@@ -10,18 +10,19 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.cli import instantiate_class
-from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from tuner.backbone import Quantize, load_base, load_tokenizer, locate, weights_hash
+from tuner.backbone import Quantize, load_base, load_tokenizer, weights_hash
+from tuner.checkpoint import refuse_misfit
 from tuner.data.batching import Batch, TrainBatches
 from tuner.data.datamodule import ConversationData
-from tuner.data.encode import IGNORED, encode_header
+from tuner.data.encode import encode_header
 from tuner.errors import UserError
 from tuner.generate import generate, stop_ids
 from tuner.heads import Head
 from tuner.heads.lora import LoRA
-from tuner.schedule import WarmUp
+from tuner.loss import summed_loss
+from tuner.schedule import WarmUp, total_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,32 +146,6 @@ class ChatTuner(L.LightningModule):
         """The trained parameters by their name in this module."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-    def loss_sum(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Summed next-token cross-entropy over the supervised tokens of a batch.
-
-        The output layer runs on those positions alone: a hook on it picks their hidden states, so
-        any scaling that the architecture applies to its logits still happens.
-
-        Returns:
-            The sum in nats (scalar float32) and the number of tokens (scalar int64).
-        """
-        labels = batch["labels"]
-        width = labels.shape[1]
-        wanted = labels[:, 1:] != IGNORED  # (B, T - 1) bool: position t predicts token t + 1
-
-        def pick(_module: object, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-            hidden = args[0][:, -width:][:, :-1]  # virtual tokens of a head stand in front
-            return (hidden[wanted].unsqueeze(0),)
-
-        base = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
-        hook = base.get_output_embeddings().register_forward_pre_hook(pick)
-        try:
-            logits = self.model(input_ids=batch["input_ids"], use_cache=False).logits[0]
-        finally:
-            hook.remove()
-        targets = labels[:, 1:][wanted]
-        return F.cross_entropy(logits.float(), targets, reduction="sum"), wanted.sum()
-
     def on_train_start(self) -> None:
         """Remember the run's seed."""
         self._seed = torch.initial_seed()
@@ -182,14 +157,14 @@ class ChatTuner(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> StepOutput:
         """One micro-batch's share of the optimiser step's loss."""
-        total, targets = self.loss_sum(batch)
+        total, targets = summed_loss(self.model, batch)
         averaged = self.trainer.accumulate_grad_batches * self.trainer.world_size
         loss = total * (averaged / max(batch["step_targets"], 1))
         return {"loss": loss, "loss_sum": total.detach(), "targets": targets}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the token-weighted loss."""
-        total, targets = self.loss_sum(batch)
+        total, targets = summed_loss(self.model, batch)
         self.eval_loss.update(total / targets.clamp(min=1), weight=targets)
 
     def on_validation_epoch_end(self) -> None:
@@ -261,14 +236,8 @@ class ChatTuner(L.LightningModule):
             world_size=trainer.world_size,
             limit=trainer.limit_train_batches,
         )
-        epochs, steps = trainer.max_epochs or 0, trainer.max_steps
-        if epochs < 0 and steps < 0:
-            raise UserError(
-                "lr_scheduler.total_steps: trainer.max_epochs and trainer.max_steps are both "
-                "-1, so there is no end to decay to; give one of the three"
-            )
-        whole = epochs * -(-len(batches) // trainer.accumulate_grad_batches)
-        return min(count for count in (whole, steps) if count >= 0)
+        epoch = -(-batches.length // trainer.accumulate_grad_batches)
+        return total_steps(epoch, trainer.max_epochs, trainer.max_steps)
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint belongs to: it fits no other base and no other head."""
@@ -293,22 +262,7 @@ class ChatTuner(L.LightningModule):
             UserError: it does not fit.
         """
         own = self.identity() | {"weights_sha256": self.weights_sha256}
-        found = dict(checkpoint["tuner"])
-        # A base is known by its weights; by its name where these are not at hand.
-        same = ["quantize", "head"]
-        by_hash = found.get("weights_sha256") and own["weights_sha256"]
-        same += ["weights_sha256"] if by_hash else ["base", "revision"]
-        if any(found.get(key) != own[key] for key in same):
-            raise UserError(f"ckpt_path: made for {found}, but this run has {own}")
-        shapes = {name: tuple(p.shape) for name, p in self.trainable().items()}
-        saved = {name: tuple(t.shape) for name, t in checkpoint["state_dict"].items()}
-        differing = sorted({name for name, _ in shapes.items() ^ saved.items()})
-        if differing:
-            name = differing[0]
-            raise UserError(
-                f"ckpt_path: {len(differing)} weights do not fit the head, such as {name}: shape "
-                f"{saved.get(name, 'missing')} in the file, {shapes.get(name, 'none')} here"
-            )
+        refuse_misfit(checkpoint, own, self.trainable())
 
     def export(self, folder: Path) -> None:
         """Write the trained weights, the tokenizer and its template, loadable without this project.
@@ -319,7 +273,3 @@ class ChatTuner(L.LightningModule):
         target = folder / self.head.folder
         self.head.save(self.model, target)
         self.tokenizer.save_pretrained(str(target))
-
-    def base_location(self) -> str:
-        """Folder or hub id that the base was loaded from."""
-        return locate(self.base)

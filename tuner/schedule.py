@@ -52,3 +52,23 @@ class WarmUp(LambdaLR):
             return floor + (1.0 - floor) * shapes[decay](share)
 
         super().__init__(optimizer, scale)
+
+
+def total_steps(epoch: int, max_epochs: int | None, max_steps: int) -> int:
+    """Optimiser steps of a whole run, whichever of its two limits comes first.
+
+    Args:
+        epoch: optimiser steps an epoch.
+        max_epochs: `trainer.max_epochs`; -1 for no limit.
+        max_steps: `trainer.max_steps`; -1 for no limit.
+
+    Raises:
+        UserError: neither is a limit.
+    """
+    epochs = 0 if max_epochs is None else max_epochs
+    if epochs < 0 and max_steps < 0:
+        raise UserError(
+            "lr_scheduler.total_steps: trainer.max_epochs and trainer.max_steps are both -1, so "
+            "there is no end to decay to; give one of the three"
+        )
+    return min(count for count in (epochs * epoch, max_steps) if count >= 0)

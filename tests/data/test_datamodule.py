@@ -33,7 +33,10 @@ Make = Callable[..., ConversationData]
 def attach(data: ConversationData, tokenizer: Any, **trainer: Any) -> None:
     data.prepare(tokenizer)
     progress = SimpleNamespace(current=SimpleNamespace(processed=trainer.pop("done", 0)))
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    epochs = SimpleNamespace(current=SimpleNamespace(ready=1, processed=0))
+    loop = SimpleNamespace(
+        epoch_loop=SimpleNamespace(batch_progress=progress), epoch_progress=epochs
+    )
     defaults = {
         "accumulate_grad_batches": 1,
         "world_size": 1,

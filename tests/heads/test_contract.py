@@ -73,7 +73,7 @@ def test_trains_what_it_should_in_float32(head: str, tiny_base: Path) -> None:
 def test_learns_rows_by_heart_and_exports_them(
     head: str, fit: Callable[..., Path], tiny_base: Path, rows_file: Callable[..., Path]
 ) -> None:
-    options = [f"--model.head={head}", "--optimizer.lr=0.02", "--trainer.max_epochs=200", *FAST]
+    options = [f"--model.head={head}", "--optimizer.lr=0.01", "--trainer.max_epochs=250", *FAST]
     run = fit(*options, rows=8)
     assert token_loss(exported(run, tiny_base), tiny_base, rows_file(8)) < 0.1
 

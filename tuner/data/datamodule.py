@@ -116,9 +116,13 @@ class ConversationData(L.LightningDataModule):
             seed=self.seed,
             limit=trainer.limit_train_batches,
         )
-        # Loops are restored before loaders are built, so the trainer knows where it stopped.
+        # Loops are restored before loaders are built, so the trainer knows where it stopped. An
+        # epoch whose last batch is done may not be counted yet: the next one is what comes.
         done: int = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # pyright: ignore
-        sampler.resume(trainer.current_epoch, done if 0 < done < sampler.length else 0)
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        over = done >= sampler.length and epochs.ready > epochs.processed
+        start = done if done < sampler.length else 0
+        sampler.resume(trainer.current_epoch + over, start)
         return self._loader("train", sampler)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
