@@ -33,7 +33,7 @@ Make = Callable[..., ConversationData]
 def attach(data: ConversationData, tokenizer: Any, **trainer: Any) -> None:
     data.prepare(tokenizer)
     progress = SimpleNamespace(current=SimpleNamespace(processed=trainer.pop("done", 0)))
-    epochs = SimpleNamespace(current=SimpleNamespace(ready=1, processed=0))
+    epochs = SimpleNamespace(current=SimpleNamespace(ready=1, processed=trainer.pop("counted", 1)))
     loop = SimpleNamespace(
         epoch_loop=SimpleNamespace(batch_progress=progress), epoch_progress=epochs
     )
@@ -104,14 +104,15 @@ def test_splits_can_be_switched_off(make: Make, pico: Any) -> None:
 
 
 def test_training_goes_on_behind_the_last_batch_of_a_checkpoint(make: Make, pico: Any) -> None:
-    def batches(**trainer: Any) -> list[list[int]]:
+    def batches(epoch: int = 2, **trainer: Any) -> list[list[int]]:
         data = make(batch_size=4)
-        attach(data, pico, current_epoch=2, **trainer)
+        attach(data, pico, current_epoch=epoch, **trainer)
         return [batch["rows"] for batch in data.train_dataloader()]
 
     whole = batches()
     assert batches(done=5) == whole[5:]
     assert batches(done=len(whole)) == whole  # that epoch was over
+    assert batches(done=len(whole), counted=0) == batches(epoch=3)  # over, but not counted yet
     assert batches(done=3, limit_train_batches=4) == whole[3:4]
     assert batches(done=4, limit_train_batches=4) == whole[:4]
 
