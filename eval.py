@@ -2,7 +2,7 @@
 
 import sys
 
-from tuner.tools.compare import main
+from tuner.process import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("tuner.tools.compare"))

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def _value(system: dict[str, Any], metric: str) -> str:
@@ -62,8 +62,9 @@ def table() -> str:
 def fit_table() -> str:
     """Speed and memory of `fit` over all benchmark files, in Markdown."""
     lines = [
-        "| benchmark | machine | tokens/s, median (all) | peak memory | steps, tokens | command |",
-        "|---|---|--:|--:|--:|---|",
+        "| benchmark | machine | tokens/s, median (all) | peak memory | steps, tokens | "
+        "whole process | command |",
+        "|---|---|--:|--:|--:|--:|---|",
     ]
     for file in sorted(RESULTS.glob("fit-*.json")):
         r = json.loads(file.read_text(encoding="utf-8"))
@@ -74,18 +75,32 @@ def fit_table() -> str:
         lines.append(
             f"| {r['name']} | {where}, torch {r['versions']['torch']}, {machine['precision']} | "
             f"{rates['median']:,.0f} ({spread}) | {r['peak_memory_mib']:,.0f} MiB | "
-            f"{r['steps']}, {r['tokens']:,} | `{r['command']}` |"
+            f"{r['steps']}, {r['tokens']:,} | {r['process_seconds']:,.0f} s | `{r['command']}` |"
         )
     return "\n".join(lines)
 
 
-PAGES = {"README.md": table, "docs/benchmarks.md": fit_table}
+def startup_table() -> str:
+    """Seconds until a command answers, beside the imports that it cannot do without."""
+    result = json.loads((RESULTS / "startup.json").read_text(encoding="utf-8"))
+    lines = [f"| process ({result['cpus']} CPU cores) | median | all |", "|---|--:|---|"]
+    for command, times in result["seconds"].items():
+        spread = ", ".join(f"{seconds:.2f}" for seconds in sorted(times))
+        lines.append(f"| `{command}` | {statistics.median(times):.2f} s | {spread} |")
+    return "\n".join(lines)
 
 
-def filled(text: str, content: str) -> str:
+PAGES = {
+    "README.md": {"results": table},
+    "docs/benchmarks.md": {"fit": fit_table, "startup": startup_table},
+}
+
+
+def filled(text: str, mark: str, content: str) -> str:
     """The text with what stands between the marks replaced."""
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{content}\n{END}{rest.split(END)[1]}"
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 
 
 def main() -> int:
@@ -94,10 +109,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     drifted = 0
-    for name, make in PAGES.items():
+    for name, tables in PAGES.items():
         page = ROOT / name
-        old = page.read_text(encoding="utf-8")
-        new = filled(old, make())
+        old = new = page.read_text(encoding="utf-8")
+        for mark, make in tables.items():
+            new = filled(new, mark, make())
         drifted += old != new
         if not check:
             page.write_text(new, encoding="utf-8")

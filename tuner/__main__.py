@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from tuner.errors import nearest
+from tuner.process import start
+
 HELP = """usage: tuner COMMAND [options]
 
   fit, validate, test, predict   train and check an adapter, as train.py does
@@ -24,15 +27,9 @@ def main() -> int:
         print(HELP)
         return 0
     if command == "eval":
-        from tuner.tools.compare import main as compare
-
-        return compare(sys.argv[2:])
+        return start("tuner.tools.compare", sys.argv[2:])
     if command in ("fit", "validate", "test", "predict"):
-        from tuner.cli import main as train
-
-        return train()
-    from tuner.errors import nearest
-
+        return start("tuner.cli")
     commands = ("fit", "validate", "test", "predict", "eval")
     print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
     return 2

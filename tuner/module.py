@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 
 from tuner.backbone import Quantize, load_base, load_tokenizer, weights_hash
 from tuner.checkpoint import refuse_misfit
-from tuner.data.batching import Batch, TrainBatches
+from tuner.data.batching import Batch
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
 from tuner.errors import UserError
@@ -22,7 +22,7 @@ from tuner.generate import generate, stop_ids
 from tuner.heads import Head
 from tuner.heads.lora import LoRA
 from tuner.loss import summed_loss
-from tuner.schedule import WarmUp, total_steps
+from tuner.schedule import make_scheduler, total_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,8 +179,7 @@ class ChatTuner(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
         """Greedy replies to the prompts of a batch of test rows."""
-        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        assert isinstance(data, ConversationData)
+        data = self._data()
         assert data.curated is not None
         examples = [data.curated.splits["test"][row] for row in batch["rows"]]
         replies = generate(
@@ -206,38 +205,19 @@ class ChatTuner(L.LightningModule):
         optimizer = instantiate_class(list(self.trainable().values()), self.optimizer)
         if self.lr_scheduler is None:
             return optimizer
-        init = dict(self.lr_scheduler)
-        init["init_args"] = dict(init.get("init_args") or {})
-        if init["class_path"] == f"{WarmUp.__module__}.{WarmUp.__qualname__}":
-            init["init_args"]["total_steps"] = (
-                init["init_args"].get("total_steps") or self._total_steps()
-            )
-        scheduler = instantiate_class(optimizer, init)
-        if monitor := getattr(scheduler, "monitor", None):  # reduces the rate on a plateau
-            return {
-                "optimizer": optimizer,
-                "lr_scheduler": {"scheduler": scheduler, "monitor": monitor},
-            }
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def _total_steps(self) -> int:
-        # Lightning's own estimate would build the loader, here still before a resume knows where
-        # it goes on.
         trainer = self.trainer
-        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        assert isinstance(data, ConversationData)
-        assert data.curated is not None
-        batches = TrainBatches(
-            data.curated.encoded["train"],
-            batch_size=data.batch_size,
-            world_size=trainer.world_size,
-            limit=trainer.limit_train_batches,
+        epoch = self._data().steps_per_epoch()
+        scheduler = make_scheduler(
+            optimizer,
+            self.lr_scheduler,
+            lambda: total_steps(epoch, trainer.max_epochs, trainer.max_steps),
         )
-        epoch = -(-batches.length // trainer.accumulate_grad_batches)
-        return total_steps(epoch, trainer.max_epochs, trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _data(self) -> ConversationData:
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(data, ConversationData)
+        return data
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint belongs to: it fits no other base and no other head."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from tuner.errors import UserError
 
@@ -18,6 +20,8 @@ MUTED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     ".*is_gradient_checkpointing.* is deprecated.*",
     ".*could not find the monitored key.*",  # before the first validation
+    ".*is not supported by the model summary.*",
+    ".*Total length of `list` across ranks is zero.*",  # a fit without validation
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 MUTED_LOGS = {
@@ -29,6 +33,26 @@ MUTED_LOGS = {
     "bitsandbytes.backends.cpu.ops": ("kernels-community",),
     "transformers.tokenization_utils_base": ("Token indices sequence length",),
 }
+
+
+def start(module: str, args: Sequence[str] | None = None) -> int:
+    """Import a command's module and call its `main`.
+
+    Args:
+        module: dotted name, such as `tuner.cli`.
+        args: command line; that of the process when null.
+
+    Returns:
+        The exit code.
+    """
+    # The libraries make millions of objects that live as long as the program. Looking through
+    # them again and again for garbage would cost a quarter of the time to import them, and once
+    # more at the end.
+    gc.disable()
+    main = import_module(module).main
+    gc.freeze()
+    gc.enable()
+    return main(args)
 
 
 def run(command: Callable[[], None]) -> int:

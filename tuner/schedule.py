@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
+from lightning.pytorch.cli import instantiate_class
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -52,6 +53,25 @@ class WarmUp(LambdaLR):
             return floor + (1.0 - floor) * shapes[decay](share)
 
         super().__init__(optimizer, scale)
+
+
+def make_scheduler(
+    optimizer: Optimizer, group: dict[str, Any], steps: Callable[[], int]
+) -> dict[str, Any]:
+    """The `lr_scheduler` group of a configuration, made and described for Lightning.
+
+    Args:
+        optimizer: the optimiser whose rate is scaled.
+        group: class_path and init_args.
+        steps: gives the optimiser steps of the run, asked only by a schedule that needs them.
+    """
+    group = {**group, "init_args": dict(group.get("init_args") or {})}
+    if group["class_path"] == f"{WarmUp.__module__}.{WarmUp.__qualname__}":
+        group["init_args"]["total_steps"] = group["init_args"].get("total_steps") or steps()
+    scheduler = instantiate_class(optimizer, group)
+    if monitor := getattr(scheduler, "monitor", None):  # reduces the rate on a plateau
+        return {"scheduler": scheduler, "monitor": monitor}
+    return {"scheduler": scheduler, "interval": "step"}
 
 
 def total_steps(epoch: int, max_epochs: int | None, max_steps: int) -> int:

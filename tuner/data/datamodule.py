@@ -101,13 +101,18 @@ class ConversationData(L.LightningDataModule):
             assert self.trainer is not None
             self.prepare(cast("ChatTuner", self.trainer.lightning_module).tokenizer)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the train split, shuffled by epoch, going on where a checkpoint stopped."""
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps an epoch.
+
+        Lightning's own estimate would build the loader, before a resume knows where it goes on.
+        """
+        sampler = self._train_batches()
+        return -(-sampler.length // sampler.accumulate)
+
+    def _train_batches(self) -> TrainBatches:
         trainer = self.trainer
         assert trainer is not None
-        if cast("Any", trainer).overfit_batches:  # it would put its own sampler in place of ours
-            raise UserError("trainer.overfit_batches: not supported; use data.source.limit instead")
-        sampler = TrainBatches(
+        return TrainBatches(
             self._rows("train"),
             batch_size=self.batch_size,
             accumulate=trainer.accumulate_grad_batches,
@@ -116,6 +121,14 @@ class ConversationData(L.LightningDataModule):
             seed=self.seed,
             limit=trainer.limit_train_batches,
         )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the train split, shuffled by epoch, going on where a checkpoint stopped."""
+        trainer = self.trainer
+        assert trainer is not None
+        if cast("Any", trainer).overfit_batches:  # it would put its own sampler in place of ours
+            raise UserError("trainer.overfit_batches: not supported; use data.source.limit instead")
+        sampler = self._train_batches()
         # Loops are restored before loaders are built, so the trainer knows where it stopped. An
         # epoch whose last batch is done may not be counted yet: the next one is what comes.
         done: int = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # pyright: ignore
