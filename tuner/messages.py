@@ -10,42 +10,49 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tuner.errors import nearest
 from tuner.plugins import subclasses
 
 KEY = re.compile(r'Parser key "([\w.+]+)"')
-CLASS = re.compile(r"Expected a dot import path string: (\S+)|Import path (\S+)")
+CLASS = re.compile(r"Expected a dot import path string: (\S+)|Import path (\S+) does not")
 AMBIGUOUS = re.compile(r"full class path to avoid ambiguity: ([\w., ]+)\.")
-OPTION = re.compile(r"Option '([^']+)' is not accepted")
+OPTION = re.compile(r"(?:Option|- unknown key) '([^']+)'")
 CLASS_PATH = re.compile(r"class_path'?[=:] '([\w.]+)'")
 UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'")
 CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 REQUIRED = re.compile(r"the following arguments are required: (.*)|Key \"([\w.]+)\" is required")
 MISSING_FILE = re.compile(r"File does not exist: '([^']+)'")
-EXPECTED = re.compile(r"^\s*-? ?(Expected (?!a <class 'NoneType'>).*)$", re.MULTILINE)
+NO_YAML = "Problems parsing config"
+# What this module said about a key inside the one that the message is about.
+INNER = re.compile(r"^\s*- (\w+(?:\.\w+)*: .*)$", re.MULTILINE)
+EXPECTED = re.compile(
+    r"Expected an? (?!path|dot import|<class 'NoneType'>)(.+?)(?:\. Got value|$)", re.M
+)
+GIVEN = re.compile(r"(?:Given|Got) value: (.*)$", re.MULTILINE)
 HIDDEN = ("help", "print_shtab", "subcommand", "model.optimizer", "model.lr_scheduler")
-GIVEN = re.compile(r"^\s*Given value: (.*)$", re.MULTILINE)
 
 
 def explain(message: str, parser: Any) -> str:
     """Turn an error of jsonargparse into a sentence.
 
     Args:
-        message: what jsonargparse said.
+        message: what jsonargparse said. About a key inside a class it holds what this function
+            said before, when the parser of the class failed.
         parser: the parser that said it, whose options are what is allowed.
     """
     found = KEY.search(message)
     key = found[1] if found else ""
     if found := OPTION.search(message):
-        option = found[1]
-        allowed = _parameters(key, CLASS_PATH.search(message))
-        if allowed:
-            return f"{key}: unknown key '{option}'{_place(option)}. {nearest(option, allowed)}"
+        return _unknown_option(found[1], key, CLASS_PATH.search(message))
     if found := AMBIGUOUS.search(message):
         return f"{key}: there are several classes of this name; write one in full: {found[1]}"
-    if found := CLASS.search(message):
+    if found := INNER.search(message):
+        return f"{key}.{found[1]}"
+    if (found := CLASS.search(message)) and (room := _room(key)):
         name = str(found[1] or found[2])
-        return f"{key}: unknown class '{name}'{_place(name)}. {nearest(name, _classes(key))}"
+        return f"{key}: unknown class '{name}'{_place(name)}. {nearest(name, subclasses(room))}"
     if found := UNKNOWN.search(message):
         option = str(found[1] or found[2])
         return f"unknown key '{option}'{_place(option)}. {_nearest_option(option, parser)}"
@@ -55,20 +62,38 @@ def explain(message: str, parser: Any) -> str:
     if found := REQUIRED.search(message):
         missing = str(found[1] or found[2]).removeprefix("fit.")
         return f"missing: {missing}. Give it on the command line or in the YAML of --config"
-    if key and (expected := EXPECTED.findall(message)):
-        given = GIVEN.search(message)
-        value = f" {given[1]!r} is not allowed;" if given else ""
-        what = re.sub(r"an? <class '(\w+)'>", r"\1", "; or ".join(dict.fromkeys(expected)))
-        return f"{key}:{value} {what[0].lower()}{what[1:]}{_place(key.rsplit('.', 1)[-1])}"
     if found := MISSING_FILE.search(message):
         folder = Path(found[1]).parent
         beside = [p.name for p in folder.glob("*.yaml")] if folder.is_dir() else []
         return f"--config: no such file: {found[1]}. {nearest(Path(found[1]).name, beside)}"
+    if key and (expected := EXPECTED.findall(message)):
+        return _wrong_value(key, expected, GIVEN.search(message))
+    if NO_YAML in message and (broken := _broken_file()):
+        return f"--config: {broken}"
     return message
 
 
-def _room(key: str) -> type[Any] | None:
+def _unknown_option(option: str, key: str, class_path: re.Match[str] | None) -> str:
+    if room := _room(key):
+        hint = nearest(option, _parameters(room, class_path))
+    else:  # said by the parser of a class, which does not tell its name
+        every = {p for base in _rooms().values() for p in _parameters(base, None)}
+        hint = nearest(option, every).split("Allowed:")[0] + "All keys: --help"
+    return f"{f'{key}: ' if key else ''}unknown key '{option}'{_place(option)}. {hint}"
+
+
+def _wrong_value(key: str, expected: list[str], given: re.Match[str] | None) -> str:
+    types = [re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind) for kind in expected]
+    types = [re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind) for kind in types]
+    value = f" {given[1]!r} is not allowed;" if given else ""
+    allowed = " or ".join(dict.fromkeys(types))
+    return f"{key}:{value} expected {allowed}{_place(key.rsplit('.', 1)[-1])}"
+
+
+def _rooms() -> dict[str, type[Any]]:
     """The base class of what a key names, by the last word of the key."""
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -76,27 +101,24 @@ def _room(key: str) -> type[Any] | None:
     from tuner.data.sources import Source
     from tuner.heads import Head
 
-    rooms = {
+    return {
         "head": Head,
         "source": Source,
         "sources": Source,
         "prompt": Prompt,
         "optimizer": Optimizer,
         "lr_scheduler": LRScheduler,
+        "callbacks": Callback,
+        "logger": Logger,
     }
-    return rooms.get(key.rsplit(".", 1)[-1])
 
 
-def _classes(key: str) -> list[str]:
-    room = _room(key)
-    return [] if room is None else list(subclasses(room))
+def _room(key: str) -> type[Any] | None:
+    return _rooms().get(key.rsplit(".", 1)[-1])
 
 
-def _parameters(key: str, class_path: re.Match[str] | None) -> set[str]:
-    """Keys that the class under `key` takes; those of all its kind where the class is not told."""
-    room = _room(key)
-    if room is None:
-        return set()
+def _parameters(room: type[Any], class_path: re.Match[str] | None) -> set[str]:
+    """Keys that the class takes; those of all its kind where the class is not told."""
     classes = subclasses(room)
     name = class_path[1].rsplit(".", 1)[-1] if class_path else ""
     chosen = [classes[name]] if name in classes else list(classes.values())
@@ -123,18 +145,32 @@ def _nearest_option(option: str, parser: Any) -> str:
     return nearest(option, options).split(" Allowed:")[0] + " All keys: --help"
 
 
+def _config_files() -> list[str]:
+    files = [b for a, b in pairwise(sys.argv) if a == "--config"]
+    files += [a.removeprefix("--config=") for a in sys.argv if a.startswith("--config=")]
+    return [file for file in files if Path(file).is_file()]
+
+
 def _place(word: str) -> str:
     """` (file:line)` of the first config file on the command line that has the word."""
-    arguments = sys.argv
-    if any(a.startswith("--") and word in a.split("=")[0] for a in arguments):
+    if any(a.startswith("--") and word in a.split("=")[0] for a in sys.argv):
         return ""  # it stands on the command line itself
-    files = [b for a, b in pairwise(arguments) if a == "--config"]
-    files += [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
     pattern = re.compile(rf"(?<![\w.]){re.escape(word.rsplit('.', 1)[-1])}(?![\w.])")
-    for file in files:
-        if Path(file).is_file():
-            lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
-            for number, line in enumerate(lines, start=1):
-                if pattern.search(line.split("#")[0]):
-                    return f" ({file}:{number})"
+    for file in _config_files():
+        lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            if pattern.search(line.split("#")[0]):
+                return f" ({file}:{number})"
     return ""
+
+
+def _broken_file() -> str | None:
+    """`file:line: what is wrong` for the first config file that is no YAML."""
+    for file in _config_files():
+        try:
+            yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark else ""
+            return f"{file}{line}: no valid YAML: {getattr(error, 'problem', None) or error}"
+    return None

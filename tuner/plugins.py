@@ -23,12 +23,12 @@ def import_all(package_name: str, path: Iterable[str]) -> None:
 
 
 def subclasses(base: type[T]) -> dict[str, type[T]]:
-    """All concrete subclasses of `base` that are imported, by class name, in name order."""
+    """All concrete, public subclasses of `base` that are imported, by class name, in order."""
     found: dict[str, type[T]] = {}
     queue = [base]
     while queue:
         for child in queue.pop().__subclasses__():
             queue.append(child)
-            if not inspect.isabstract(child):
+            if not inspect.isabstract(child) and not child.__name__.startswith("_"):
                 found[child.__name__] = child
     return dict(sorted(found.items()))

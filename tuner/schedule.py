@@ -85,7 +85,7 @@ def total_steps(epoch: int, max_epochs: int | None, max_steps: int) -> int:
     Raises:
         UserError: neither is a limit.
     """
-    epochs = 0 if max_epochs is None else max_epochs
+    epochs = -1 if max_epochs is None else max_epochs
     if epochs < 0 and max_steps < 0:
         raise UserError(
             "lr_scheduler.total_steps: trainer.max_epochs and trainer.max_steps are both -1, so "

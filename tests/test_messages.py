@@ -1,0 +1,113 @@
+"""Errors of the parser in plain words: what, where, what is allowed, the nearest match."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuner.cli import main
+
+YAML = """\
+# max_epochs, pahts and other words in a comment are no place of a mistake
+model:
+  head:
+    class_path: LoRA
+    init_args: {r: 8}
+data:
+  source:
+    class_path: Conversations
+    init_args:
+      path: rows.jsonl
+trainer:
+  max_epochs: 1
+"""
+Explained = Callable[..., str]
+
+
+@pytest.fixture
+def explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Explained:
+    """The one message that `fit` gives for a recipe, one of its lines changed, and options."""
+    monkeypatch.chdir(tmp_path)
+
+    def answer(*options: str, old: str = "", new: str = "") -> str:
+        assert old in YAML
+        Path("recipe.yaml").write_text(YAML.replace(old, new) if old else YAML)
+        arguments = ["--config", "recipe.yaml", *options]
+        monkeypatch.setattr(sys, "argv", ["train.py", "fit", *arguments])
+        with pytest.warns(UserWarning, match="args parameter"):  # both are given here
+            assert main(["fit", *arguments]) == 2
+        text = capsys.readouterr().err
+        assert text.count("error:") == 1
+        assert "Traceback" not in text
+        return text
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("      path:", "      paht:", ["'paht' (recipe.yaml:10)", "Did you mean 'path'"]),
+        ("{r: 8}", "{rank: 8}", ["'rank' (recipe.yaml:5)", "alpha", "dropout"]),
+        ("LoRA\n", "LORA\n", ["'LORA' (recipe.yaml:4)", "Did you mean 'LoRA'"]),
+        ("Conversations\n", "Dollly\n", ["'Dollly' (recipe.yaml:8)", "Did you mean 'Dolly'"]),
+        ("max_epochs: 1", "max_epochs: one", ["trainer.max_epochs", "'one'", "recipe.yaml:12"]),
+        ("  max_epochs:", "  max_epoch:", ["recipe.yaml:12", "trainer.max_epochs"]),
+        ("{r: 8}", "{r: eight}", ["model.head.r: 'eight'", "expected int (recipe.yaml:5)"]),
+    ],
+)
+def test_mistakes_in_a_recipe(
+    old: str, new: str, expected: list[str], explained: Explained
+) -> None:
+    text = explained(old=old, new=new)
+    assert not [part for part in expected if part not in text], text
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--data.batchsize=4", ["'data.batchsize'", "Did you mean 'data.batch_size'"]),
+        ("--model.quantize=nf5", ["model.quantize", "'nf5'", "nf4"]),
+        ("--optimizer=Adamm", ["unknown class 'Adamm'", "Did you mean 'Adam"]),
+        ("--lr_scheduler.decay=cosin", ["lr_scheduler.decay: 'cosin'", "one of 'constant', 'l"]),
+        ("--model.head.init=x", ["model.head.init: 'x'", "one of 'default', 'gaussian'"]),
+        ("--model.head.target_modules=5", ["model.head.target_modules: '5'", "list or one of"]),
+        ("--optimizer.lr=fast", ["optimizer.lr: 'fast'", "expected float"]),
+        ("--data.source.limit=few", ["limit: 'few'", "expected int"]),
+        ("--trainer.callbacks=Foo", ["trainer.callbacks: unknown class 'Foo'", "EarlyStopping"]),
+        ("--data.source.limt=3", ["'limt'", "Did you mean 'limit'"]),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    option: str, expected: list[str], explained: Explained
+) -> None:
+    text = explained(option)
+    assert not [part for part in expected if part not in text], text
+    assert "recipe.yaml" not in text, "the mistake is not in the file"
+
+
+def test_a_recipe_that_is_not_there_names_the_nearest_beside_it(
+    explained: Explained, tmp_path: Path
+) -> None:
+    (tmp_path / "qlora.yaml").touch()
+    text = explained("--config=qlroa.yaml")
+    assert "qlroa.yaml. Did you" in text
+    assert "Did you mean 'qlora.yaml'" in text
+
+
+def test_a_file_that_is_no_yaml_is_named_with_its_line(explained: Explained) -> None:
+    text = explained(old="  max_epochs: 1", new="  max_epochs: [1")
+    assert "--config: recipe.yaml:13: no valid YAML" in text
+
+
+def test_an_unknown_subcommand_names_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    assert main(["fitt"]) == 2
+    assert "Did you mean 'fit'" in capsys.readouterr().err

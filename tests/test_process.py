@@ -1,0 +1,75 @@
+"""Exit codes, and what a person sees."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from tuner.errors import UserError, nearest
+from tuner.process import run
+
+ROOT = Path(__file__).parent.parent
+
+
+def raising(error: BaseException) -> int:
+    def command() -> None:
+        raise error
+
+    return run(command)
+
+
+def test_done_is_0() -> None:
+    assert run(lambda: None) == 0
+
+
+def test_what_the_user_can_mend_is_2_and_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert raising(UserError("data.path: no such file")) == 2
+    assert capsys.readouterr().err == "error: data.path: no such file\n"
+    monkeypatch.setenv("TUNER_DEBUG", "1")
+    assert raising(UserError("data.path: no such file")) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_stopped_by_sigterm_is_143() -> None:
+    assert raising(SIGTERMException()) == 143
+
+
+def test_other_errors_are_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        raising(ZeroDivisionError())
+    with pytest.raises(SystemExit) as stop:
+        raising(SystemExit(0))
+    assert stop.value.code == 0
+
+
+def test_nearest() -> None:
+    assert nearest("lora", ["LoRA", "Full"]) == "Did you mean 'LoRA'? Allowed: Full, LoRA."
+    assert nearest("xyz", ["LoRA", "Full"]) == "Allowed: Full, LoRA."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--help"], 0, "usage: tuner COMMAND"),
+        ([], 0, "usage: tuner COMMAND"),
+        (["fitt"], 2, "no command 'fitt'. Did you mean 'fit'?"),
+        (["eval", "nothere"], 2, "no run named 'nothere'"),
+    ],
+)
+def test_the_console_command(arguments: list[str], code: int, text: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tuner", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == code
+    assert text in (done.stdout if code == 0 else done.stderr)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,84 @@
+"""Run folders are claimed once and found by name."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import UserError
+from tuner.runs import claim, find_checkpoint, find_run, read_record, write_record
+
+
+def make_run(root: Path, name: str, status: str, *checkpoints: str) -> Path:
+    folder = claim(root, name)
+    write_record(folder, {"status": status})
+    (folder / "checkpoints").mkdir()
+    for which in checkpoints:
+        (folder / "checkpoints" / f"{which}.ckpt").touch()
+    return folder
+
+
+def test_versions_count_up_and_are_never_shared(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: claim(tmp_path, "lora"), range(24)))
+    assert {f.name for f in folders} == {f"version_{n}" for n in range(24)}
+
+
+def test_a_new_version_comes_after_the_highest_even_with_gaps(tmp_path: Path) -> None:
+    (tmp_path / "lora" / "version_9").mkdir(parents=True)
+    (tmp_path / "lora" / "version_10").mkdir()
+    (tmp_path / "lora" / "version_old").mkdir()
+    assert claim(tmp_path, "lora").name == "version_11"
+
+
+@pytest.mark.parametrize("name", ["", "..", "../up", "a/b", ".hidden", "a b", "x" * 101])
+def test_names_that_are_no_plain_folder_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="name"):
+        claim(tmp_path / "logs", name)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_file_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("")
+    with pytest.raises(UserError, match=r"trainer.default_root_dir: cannot write"):
+        claim(tmp_path / "logs", "lora")
+
+
+def test_a_name_means_its_newest_finished_run(tmp_path: Path) -> None:
+    make_run(tmp_path, "lora", "finished")
+    wanted = make_run(tmp_path, "lora", "finished")
+    stopped = make_run(tmp_path, "lora", "stopped")
+    claim(tmp_path, "lora")  # nothing in it yet
+    assert find_run("lora", tmp_path) == wanted
+    assert find_run(str(stopped), tmp_path) == stopped, "a folder is taken as it is"
+
+
+def test_what_cannot_be_found_is_named_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There are no runs yet"):
+        find_run("lora", tmp_path)
+    make_run(tmp_path, "lora", "running")
+    with pytest.raises(UserError, match=r"Did you mean 'lora'"):
+        find_run("loar", tmp_path)
+    with pytest.raises(UserError, match="has finished"):
+        find_run("lora", tmp_path)
+    with pytest.raises(UserError, match="holds no run"):
+        find_run(str(tmp_path / "elsewhere"), tmp_path)
+    with pytest.raises(UserError, match=r"best\.ckpt"):
+        find_checkpoint("best", tmp_path, "lora")
+
+
+def test_a_checkpoint_is_that_of_the_newest_run_that_has_one(tmp_path: Path) -> None:
+    make_run(tmp_path, "lora", "finished", "last", "best")
+    newer = make_run(tmp_path, "lora", "stopped", "last")
+    assert find_checkpoint("last", tmp_path, "lora").parent.parent == newer
+    assert find_checkpoint("best", tmp_path, "lora").parent.parent.name == "version_0"
+
+
+def test_a_record_that_is_cut_off_reads_as_none(tmp_path: Path) -> None:
+    write_record(tmp_path, {"status": "finished", "base": "größer"})
+    assert read_record(tmp_path) == {"status": "finished", "base": "größer"}
+    (tmp_path / "run.json").write_text('{"status": "fin')
+    assert read_record(tmp_path) == {}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"], "no part file stays"
