@@ -1,0 +1,76 @@
+"""The training loss that is shown is that of the whole optimiser step."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM
+
+from tuner.backbone import load_tokenizer
+from tuner.callbacks.loss import _smooth, plot_loss  # pyright: ignore[reportPrivateUsage]
+from tuner.data.batching import TrainBatches
+from tuner.data.datamodule import ConversationData
+from tuner.data.sources.conversations import Conversations
+
+Fit = Callable[..., Path]
+FROZEN = ["--optimizer.lr=0", "--model.head.dropout=0", "--data.val_size=0", "--data.test_size=0"]
+
+
+def column(run: Path, name: str) -> dict[int, float]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return {int(row["step"]): float(row[name]) for row in csv.DictReader(file) if row[name]}
+
+
+def test_equals_the_loss_of_each_step_by_hand(
+    fit: Fit, tiny_base: Path, rows_file: Callable[..., Path]
+) -> None:
+    """With a rate of 0 the adapter stays nothing, so the plain base tells every step's loss."""
+    run = fit(*FROZEN, "--trainer.accumulate_grad_batches=3", "--trainer.max_epochs=1", rows=34)
+    found = column(run, "train_loss")
+    data = ConversationData(Conversations(str(rows_file(34))), val_size=0, test_size=0)
+    encoded = data.prepare(load_tokenizer(str(tiny_base))).encoded["train"]
+    model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
+    plan = TrainBatches(encoded, batch_size=4, accumulate=3, seed=42).plan(0)[0]
+    expected: list[float] = []
+    for first in range(0, len(plan), 3):
+        total, tokens = 0.0, 0
+        for row in [r for batch in plan[first : first + 3] for r in batch.rows]:
+            ids = torch.tensor(encoded[row].input_ids, dtype=torch.int64)[None]
+            labels = torch.tensor(encoded[row].labels, dtype=torch.int64)[None]
+            count = int((labels != -100).sum())
+            with torch.no_grad():
+                total += float(model(input_ids=ids, labels=labels).loss) * count
+            tokens += count
+        expected.append(total / tokens)
+    assert len(expected) == 3, "the last step is a short one"
+    assert list(found.values()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_tensorboard_and_the_table_hold_the_same_curves(fit: Fit) -> None:
+    run = fit("--trainer.max_epochs=2", "--samples.count=2", "--samples.max_new_tokens=4")
+    events = EventAccumulator(str(run))
+    events.Reload()
+    for name in ("train_loss", "val_loss", "val_perplexity", "sample_rougeL", "sample_bleu"):
+        drawn = {e.step: e.value for e in events.Scalars(name)}
+        written = column(run, name)
+        assert drawn.keys() == written.keys() != set()
+        assert list(drawn.values()) == pytest.approx(list(written.values()))
+    losses, perplexities = column(run, "val_loss"), column(run, "val_perplexity")
+    for step, loss in losses.items():
+        assert perplexities[step] == pytest.approx(math.exp(loss), rel=1e-5)
+
+
+def test_smoothing_starts_unbiased_and_keeps_a_constant() -> None:
+    assert [loss for _, loss in _smooth([(1, 2.0), (2, 2.0), (3, 2.0)])] == pytest.approx([2.0] * 3)
+    assert _smooth([(7, 5.0), (9, 1.0)])[0] == (7, 5.0)
+
+
+def test_a_plot_is_drawn_without_validation(tmp_path: Path) -> None:
+    plot_loss([(1, 3.0), (2, 2.0)], [], tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").stat().st_size > 5000

@@ -1,0 +1,72 @@
+"""Sample replies during training, scored as the reference packages score them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tuner.callbacks.samples import SampleReplies
+from tuner.errors import UserError
+
+Fit = Callable[..., Path]
+
+
+def written(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+
+
+def test_scores_are_those_of_rouge_score_and_sacrebleu(fit: Fit) -> None:
+    """A few steps on a handful of rows, so that replies have words of their references."""
+    run = fit(
+        "--trainer.max_epochs=12", "--optimizer.lr=0.01", "--trainer.check_val_every_n_epoch=6",
+        "--samples.count=3", "--samples.max_new_tokens=24", rows=60,
+    )  # fmt: skip
+    rows = written(run)
+    steps = sorted({row["step"] for row in rows})
+    assert len(steps) == 2
+    assert len(rows) == 6
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    with (run / "metrics.csv").open(newline="") as file:
+        logged = [row for row in csv.DictReader(file) if row["sample_bleu"]]
+    any_overlap = 0.0
+    for step, scores in zip(steps, logged, strict=True):
+        now = [row for row in rows if row["step"] == step]
+        for key in ("rouge1", "rouge2", "rougeL"):
+            each = [scorer.score(r["reference"], r["reply"])[key].fmeasure for r in now]
+            assert float(scores[f"sample_{key}"]) == pytest.approx(sum(each) / 3, abs=1e-5)
+        bleu = sacrebleu.corpus_bleu(
+            [r["reply"] for r in now], [[r["reference"] for r in now]], smooth_method="none"
+        )
+        assert float(scores["sample_bleu"]) == pytest.approx(bleu.score / 100, abs=1e-5)
+        any_overlap += float(scores["sample_rouge1"])
+    assert any_overlap > 0.1, "nothing was compared"
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert len([tag for tag in events.Tags()["tensors"] if tag.startswith("sample/")]) == 3
+
+
+def test_sampling_changes_nothing_in_the_training(fit: Fit) -> None:
+    with_samples = fit("--trainer.max_epochs=2", "--samples.count=2")
+    without = fit("--trainer.max_epochs=2", "--samples.count=0")
+    files = [run / "adapter" / "adapter_model.safetensors" for run in (with_samples, without)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert not (without / "samples.jsonl").exists()
+
+
+def test_a_run_without_validation_still_shows_replies_at_its_end(fit: Fit) -> None:
+    run = fit("--data.val_size=0", "--trainer.max_steps=2", "--samples.count=2")
+    assert [row["step"] for row in written(run)] == [2, 2]
+
+
+@pytest.mark.parametrize("settings", [{"count": -1}, {"max_new_tokens": 0}])
+def test_impossible_settings_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="samples"):
+        SampleReplies(**settings)
