@@ -25,11 +25,8 @@ MUTED_WARNINGS = (
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 MUTED_LOGS = {
-    "lightning.pytorch.utilities.rank_zero": (
-        "Tip:",
-        "TPU available",
-        "`weights_only` was not set",
-    ),
+    "lightning.pytorch.utilities.rank_zero": ("Tip:", "TPU available"),
+    "lightning.pytorch.trainer.connectors.checkpoint_connector": ("`weights_only` was not set",),
     "bitsandbytes.backends.cpu.ops": ("kernels-community",),
     "transformers.tokenization_utils_base": ("Token indices sequence length",),
 }
