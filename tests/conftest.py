@@ -155,6 +155,7 @@ def command(
             "trainer.enable_model_summary": "false",
             "trainer.log_every_n_steps": 1,
             "samples.count": 0,
+            "data.cache_dir": tmp_path / "cache",
         }
         given = [f"--{key}={value}" for key, value in options.items()]
         return [subcommand, *given, *map(str, more)]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tuner.checkpoint import AtomicCheckpointIO, load_checkpoint
 from tuner.cli import main
@@ -301,3 +302,32 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_last_without_a_run(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command("fit", "--ckpt_path=last", "--name=never")) == 2
     assert "no run named 'never'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("first", "accumulate"), [(3, 1), (5, 1), (2, 2)])
+def test_a_run_that_stopped_at_max_steps_goes_on_in_mid_epoch(
+    fit: Fit, first: int, accumulate: int
+) -> None:
+    flat = ["--lr_scheduler.decay=constant", f"--trainer.accumulate_grad_batches={accumulate}"]
+    straight = fit(*flat, "--trainer.max_steps=9", "--trainer.max_epochs=3", "--name=straight")
+    fit(*flat, f"--trainer.max_steps={first}", "--trainer.max_epochs=3", "--name=cut")
+    resumed = fit(
+        *flat, "--trainer.max_steps=9", "--trainer.max_epochs=3", "--name=cut", "--ckpt_path=last"
+    )
+    one, two = (
+        load_file(run / "adapter" / "adapter_model.safetensors") for run in (straight, resumed)
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    seen = [
+        json.loads((run / "run.json").read_text())["tokens_seen"] for run in (straight, resumed)
+    ]
+    assert seen[0] == seen[1]
+
+
+def test_a_run_at_its_end_is_not_resumed(
+    fit: Fit, command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    fit("--trainer.max_epochs=1", "--name=done")
+    assert main(command("fit", "--trainer.max_epochs=1", "--name=done", "--ckpt_path=last")) == 2
+    assert "raise trainer.max_epochs or trainer.max_steps" in capsys.readouterr().err
+    assert len(list((tmp_path / "logs" / "done").iterdir())) == 1

@@ -32,7 +32,7 @@ def test_run_folder_is_complete(fit: Fit, tiny_base: Path) -> None:
     found = {p.name for p in run.iterdir() if not p.name.startswith("events.out")}
     assert found >= {
         "config.yaml", "run.json", "data_card.json", "data_card.md", "metrics.csv", "loss.png",
-        "samples.jsonl", "checkpoints", "adapter",
+        "samples.jsonl", "rejected.jsonl", "first_batch.json", "checkpoints", "adapter",
     }  # fmt: skip
     assert list(run.glob("events.out.tfevents.*"))
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
@@ -120,10 +120,29 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
         (["--ckpt_path=last"], ["no run"]),
         (["--trainer.max_epochs=abc"], ["trainer.max_epochs", "int"]),
         (["--config=nothere.yaml"], ["no such file"]),
+        (["--model.head.r=0"], ["model.head.r: 0 is not allowed"]),
+        (["--model.head.dropout=1.5"], ["model.head.dropout: 1.5 is not allowed"]),
+        (["--optimizer.lr=-1"], ["optimizer", "-1.0"]),
+        (["--lr_scheduler.warmup=-1"], ["lr_scheduler.warmup"]),
+        (["--trainer.max_steps=0"], ["trainer.max_steps", "nothing to train"]),
+        (["--trainer.max_steps=-5"], ["trainer", "max_steps"]),
+        (["--trainer.max_epochs=-1"], ["max_epochs and trainer.max_steps"]),
+        (["--trainer.overfit_batches=2"], ["trainer.overfit_batches"]),
+        (["--trainer.accumulate_grad_batches=0"], ["trainer.accumulate_grad_batches: 0"]),
+        (["--trainer.val_check_interval=5000"], ["trainer.val_check_interval: 5000"]),
+        (["--trainer.limit_val_batches=-1"], ["limit_val_batches"]),
+        (["--trainer.devices=0"], ["trainer", "devices"]),
+        (["--trainer.accelerator=tpuu"], ["trainer", "tpuu"]),
+        (["--trainer.strategy=nonsense"], ["trainer", "nonsense"]),
+        (["--seed_everything=-1"], ["seed_everything", "-1"]),
+        (["--ckpt_path=nofile.ckpt"], ["ckpt_path", "nofile.ckpt"]),
+        ([f"--ckpt_path={mute}"], ["m.jsonl"]),
+        ([f"--config={empty}"], ["e.jsonl", "expected keys"]),
+        ([f"--config={no_template}"], ["is a folder"]),
     ]
 
 
-@pytest.mark.parametrize("case", range(17))
+@pytest.mark.parametrize("case", range(36))
 def test_mistakes_get_one_message_and_leave_nothing(
     case: int,
     command: Command,

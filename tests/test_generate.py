@@ -13,6 +13,7 @@ from tuner.backbone import load_tokenizer
 from tuner.data.encode import encode_header
 from tuner.data.example import Message
 from tuner.data.prompts.chat import Chat
+from tuner.errors import UserError
 from tuner.generate import generate, stop_ids
 
 TEXTS = ["where is my order", "hi", "please help me with a very late parcel " * 3, "refund?"]
@@ -79,3 +80,48 @@ def test_stop_reasons_and_counts(tiny_base: Path, pad: str) -> None:
     )
     assert [r.stop_reason for r in replies] == ["length", "eos", "empty"]
     assert [r.new_tokens for r in replies] == [3, 2, 1]
+
+
+TURN = "{% for m in messages %}{{ '[' + m.role + ']' + m.content + 'END' }}{% endfor %}"
+HEADER = "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
+
+
+def ending(mark: str, *added: str, special: bool = True) -> Any:
+    """The embedded tokenizer with a template that ends turns with `mark`."""
+    tokenizer = load_tokenizer("pico")
+    tokenizer.add_tokens(list(added), special_tokens=special)
+    tokenizer.chat_template = TURN.replace("END", mark) + HEADER
+    return tokenizer
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(
+    ("mark", "ends_with"),
+    [
+        ("<|end|>", "<|end|>"),
+        (" <|end|>\\n", "<|end|>"),
+        ("<|done|><|end|>", "<|end|>"),
+        ("\\n</s>\\n", "</s>"),
+        ("</s>", "</s>"),
+    ],
+)
+def test_stops_are_eos_and_the_token_that_ends_a_reply(
+    mark: str, ends_with: str, special: bool
+) -> None:
+    tokenizer = ending(mark, "<|end|>", "<|done|>", special=special)
+    Chat().check(tokenizer)
+    wanted = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(ends_with)}
+    assert stop_ids(Chat(), tokenizer) == sorted(wanted)
+
+
+def test_an_end_in_ordinary_pieces_stops_nothing_and_is_refused_in_training() -> None:
+    """Its last piece is `>`: stopping there would cut every reply that holds one."""
+    tokenizer = ending("<|end|>")
+    assert stop_ids(Chat(), tokenizer) == [tokenizer.eos_token_id]
+    with pytest.raises(UserError, match=r"ordinary text \('Answer\.<\|end\|>'\).*eos_token"):
+        Chat().check(tokenizer)
+
+
+def test_a_line_break_after_the_end_is_no_stop_where_all_is_learned() -> None:
+    tokenizer = load_tokenizer("pico")  # its template writes a line break after each turn
+    assert stop_ids(Chat(supervise="all"), tokenizer) == [tokenizer.eos_token_id]

@@ -39,8 +39,7 @@ def explained(
         Path("recipe.yaml").write_text(YAML.replace(old, new) if old else YAML)
         arguments = ["--config", "recipe.yaml", *options]
         monkeypatch.setattr(sys, "argv", ["train.py", "fit", *arguments])
-        with pytest.warns(UserWarning, match="args parameter"):  # both are given here
-            assert main(["fit", *arguments]) == 2
+        assert main(["fit", *arguments]) == 2
         text = capsys.readouterr().err
         assert text.count("error:") == 1
         assert "Traceback" not in text

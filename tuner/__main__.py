@@ -11,6 +11,7 @@ HELP = """usage: tuner COMMAND [options]
 
   fit, validate, test, predict   train and check an adapter, as train.py does
   eval RUN...                    compare tuned runs with their base, as eval.py does
+  preview                        show what the model is trained on; takes the options of fit
 
 `tuner COMMAND --help` explains a command.
 """
@@ -30,7 +31,9 @@ def main() -> int:
         return start("tuner.tools.compare", sys.argv[2:])
     if command in ("fit", "validate", "test", "predict"):
         return start("tuner.cli")
-    commands = ("fit", "validate", "test", "predict", "eval")
+    if command == "preview":
+        return start("tuner.tools.preview", sys.argv[2:])
+    commands = ("fit", "validate", "test", "predict", "eval", "preview")
     print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
     return 2
 

@@ -130,6 +130,8 @@ def weights_hash(base: str, revision: str | None = None) -> str | None:
 
 
 def _not_loaded(base: str, what: str, error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
     lines = str(error).strip().splitlines()
     return UserError(
         f"model.base: cannot load the {what} of '{base}' "

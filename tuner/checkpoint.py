@@ -140,8 +140,13 @@ class LastCheckpoint(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save when enough steps have gone by."""
-        if trainer.global_step - self._saved >= self.every_n_steps:
+        """Save when enough steps have gone by, and at the last one.
+
+        A run that stops in the middle of an epoch looks like one at its end once Lightning has
+        left its loop; saved here, it can go on in the middle.
+        """
+        many = trainer.global_step - self._saved >= self.every_n_steps
+        if many or trainer.global_step == trainer.max_steps:
             self._save(trainer)
 
     def on_save_checkpoint(

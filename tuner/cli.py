@@ -6,12 +6,13 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after the first use
 
 from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import (
     LightningArgumentParser,
@@ -23,13 +24,17 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch.optim import Optimizer
 
+from tuner.callbacks.first_batch import FirstBatch
 from tuner.callbacks.loss import LossTracker
 from tuner.callbacks.predictions import PredictionFile
 from tuner.callbacks.record import RunRecord
 from tuner.callbacks.samples import SampleReplies
 from tuner.callbacks.throughput import Throughput
 from tuner.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_checkpoint
+from tuner.checks import refuse_finished, refuse_impossible
 from tuner.data.datamodule import ConversationData
+from tuner.errors import UserError
+from tuner.messages import explain
 from tuner.module import ChatTuner
 from tuner.parser import Parser
 from tuner.process import run
@@ -63,6 +68,7 @@ class TunerCLI(LightningCLI):
         self.throughput = Throughput()
         self.record = RunRecord(self.throughput)
         self.predictions = PredictionFile()
+        self.first_batch = FirstBatch()
         self.best = ModelCheckpoint(
             filename="best", monitor="val_loss", enable_version_counter=False
         )
@@ -80,6 +86,7 @@ class TunerCLI(LightningCLI):
                     self.record,
                     self.best,
                     self.predictions,
+                    self.first_batch,
                     LearningRateMonitor("step"),
                 ],
                 "use_distributed_sampler": False,  # the data module shares rows out itself
@@ -119,16 +126,43 @@ class TunerCLI(LightningCLI):
         # spoilt file is answered when it is loaded.
         return
 
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise UserError(f"seed_everything: {error}") from error
+
+    def instantiate_classes(self) -> None:
+        """Let through what a class says about its own settings.
+
+        Raises:
+            UserError: a setting does not fit.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise UserError(explain(str(error), self.parser)) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add checkpoints that a crash cannot spoil."""
+        """Add checkpoints that a crash cannot spoil.
+
+        Raises:
+            UserError: Lightning cannot make a trainer of the settings.
+        """
         plugins = self._get(self.config_init, "trainer").get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+        try:
+            return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+            raise UserError(f"trainer: {str(error).strip()}") from error
 
     def before_fit(self) -> None:
-        """Fail early: data and model are ready before the run gets its folder."""
+        """Fail early: data, model and optimiser are ready before the run gets its folder."""
         self._prepare()
         config = self.config["fit"]
+        refuse_impossible(self.trainer, self.model, self.datamodule)
+        if config.ckpt_path:
+            refuse_finished(self.trainer, self.model, self.datamodule, config.ckpt_path)
         root = Path(config.trainer.default_root_dir or ".")
         folder = self._folder(root, config.name)
         own: list[Logger] = [
@@ -139,7 +173,8 @@ class TunerCLI(LightningCLI):
         self.trainer.loggers = own + (self.trainer.loggers if chosen else [])
         self.best.dirpath = str(folder / "checkpoints")
         self.config_init["fit"].checkpoint.folder = folder / "checkpoints"
-        for callback in (self.loss, self.record, self.config_init["fit"].samples):
+        samples = self.config_init["fit"].samples
+        for callback in (self.loss, self.record, self.first_batch, samples):
             callback.folder = folder
 
     def _folder(self, root: Path, name: str) -> Path:
@@ -150,7 +185,8 @@ class TunerCLI(LightningCLI):
 
     def _prepare(self) -> None:
         self.datamodule.prepare(self.model.tokenizer)
-        self.model.trainer = self.trainer
+        self.model.trainer = self.datamodule.trainer = self.trainer
+        cast("Any", self.trainer).datamodule = self.datamodule
         self.model.configure_model()
 
     def before_validate(self) -> None:

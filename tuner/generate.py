@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from tqdm import tqdm
 
-from tuner.data.encode import encode
 from tuner.data.prompts import Prompt
-from tuner.data.prompts.chat import PROBE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,11 +37,9 @@ class Reply:
 
 
 def stop_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids that end a turn: the tokenizer's own, and what the rendering trains as the end."""
-    last = encode([PROBE], prompt, tokenizer)[0].labels
-    learned = last[last >= 0][-1:]
-    own = cast("int | None", tokenizer.eos_token_id)
-    return sorted({*map(int, learned), *([] if own is None else [own])})
+    """Token ids that end a turn: the tokenizer's own, and the one that the rendering writes."""
+    found = (prompt.end_token(tokenizer), cast("int | None", tokenizer.eos_token_id))
+    return sorted({token for token in found if token is not None})
 
 
 @torch.inference_mode()

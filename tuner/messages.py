@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)|does not accept option
 CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 REQUIRED = re.compile(r"the following arguments are required: (.*)|Key \"([\w.]+)\" is required")
 MISSING_FILE = re.compile(r"File does not exist: '([^']+)'")
-NO_YAML = "Problems parsing config"
+NO_YAML = ("Problems parsing config", "Unexpected config", "Path is not a file")
 # What this module said about a key inside the one that the message is about.
 INNER = re.compile(r"^\s*- (\w+(?:\.\w+)*: .*)$", re.MULTILINE)
 EXPECTED = re.compile(
@@ -49,7 +50,7 @@ def explain(message: str, parser: Any) -> str:
     if found := AMBIGUOUS.search(message):
         return f"{key}: there are several classes of this name; write one in full: {found[1]}"
     if found := INNER.search(message):
-        return f"{key}.{found[1]}"
+        return found[1] if found[1].startswith(key) else f"{key}.{found[1]}"
     if (found := CLASS.search(message)) and (room := _room(key)):
         name = str(found[1] or found[2])
         return f"{key}: unknown class '{name}'{_place(name)}. {nearest(name, subclasses(room))}"
@@ -61,14 +62,15 @@ def explain(message: str, parser: Any) -> str:
         return f"'{found[1]}' is not allowed here. {nearest(found[1], choices)}"
     if found := REQUIRED.search(message):
         missing = str(found[1] or found[2]).removeprefix("fit.")
-        return f"missing: {missing}. Give it on the command line or in the YAML of --config"
+        yaml_too = " or in the YAML of --config" if "config" in _options(parser) else ""
+        return f"missing: {missing}. Give it on the command line{yaml_too}"
     if found := MISSING_FILE.search(message):
         folder = Path(found[1]).parent
         beside = [p.name for p in folder.glob("*.yaml")] if folder.is_dir() else []
         return f"--config: no such file: {found[1]}. {nearest(Path(found[1]).name, beside)}"
     if key and (expected := EXPECTED.findall(message)):
         return _wrong_value(key, expected, GIVEN.search(message))
-    if NO_YAML in message and (broken := _broken_file()):
+    if any(mark in message for mark in NO_YAML) and (broken := _broken_file()):
         return f"--config: {broken}"
     return message
 
@@ -148,7 +150,7 @@ def _nearest_option(option: str, parser: Any) -> str:
 def _config_files() -> list[str]:
     files = [b for a, b in pairwise(sys.argv) if a == "--config"]
     files += [a.removeprefix("--config=") for a in sys.argv if a.startswith("--config=")]
-    return [file for file in files if Path(file).is_file()]
+    return [file for file in files if Path(file).exists()]
 
 
 def _place(word: str) -> str:
@@ -156,7 +158,7 @@ def _place(word: str) -> str:
     if any(a.startswith("--") and word in a.split("=")[0] for a in sys.argv):
         return ""  # it stands on the command line itself
     pattern = re.compile(rf"(?<![\w.]){re.escape(word.rsplit('.', 1)[-1])}(?![\w.])")
-    for file in _config_files():
+    for file in filter(os.path.isfile, _config_files()):
         lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines, start=1):
             if pattern.search(line.split("#")[0]):
@@ -165,10 +167,13 @@ def _place(word: str) -> str:
 
 
 def _broken_file() -> str | None:
-    """`file:line: what is wrong` for the first config file that is no YAML."""
+    """`file:line: what is wrong` for the first config file that is no YAML mapping."""
     for file in _config_files():
+        if Path(file).is_dir():
+            return f"{file} is a folder; name a YAML file in it"
         try:
-            yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+            if not isinstance(yaml.safe_load(Path(file).read_text(encoding="utf-8")), dict):
+                return f"{file}: expected keys such as `trainer:` and their values"
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""

@@ -16,6 +16,7 @@ from tuner.errors import UserError
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
     ".*does not have many workers.*",
+    ".*LightningCLI's args parameter is intended.*",  # `tuner preview` is a kind of fit
     ".*Experiment logs directory .* exists and is not empty.*",  # claimed a moment before
     r".*isinstance\(treespec, LeafSpec\).*",
     ".*is_gradient_checkpointing.* is deprecated.*",
@@ -68,7 +69,8 @@ def run(command: Callable[[], None]) -> int:
     except UserError as error:
         if os.environ.get("TUNER_DEBUG") == "1":
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # every device finds the same mistake
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except SystemExit as stop:
         # Lightning raises an exception of this kind on SIGTERM, and its own exit code would be 0.

@@ -11,8 +11,9 @@ import pytest
 from transformers import AutoTokenizer
 
 import tuner
-from tuner.data.curate import Curated, curate
-from tuner.data.prompts.chat import Chat
+from tuner.data.curate import Curated
+from tuner.data.datamodule import ConversationData
+from tuner.data.sources import Source
 from tuner.data.sources.dolly import Dolly
 
 PICO = Path(tuner.__file__).parent / "assets" / "pico"
@@ -28,7 +29,12 @@ def _dolly(shared: Path) -> Curated:
     source = Dolly(str(shared / "data/dolly/databricks-dolly-15k.jsonl"))
     llama = _load(shared / "models/llama_tokenizer/hf")
     sizes = {"max_length": 512, "val_size": 0.05, "test_size": 0.05, "seed": 1}
-    return curate(source.rows(), Chat(), llama, **sizes)
+    return prepared(source, llama, **sizes)
+
+
+def prepared(source: Source, tokenizer: Any, **settings: Any) -> Curated:
+    """A source as the data module prepares it."""
+    return ConversationData(source, **settings).prepare(tokenizer)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -16,7 +17,16 @@ from tuner.data.curate import Curated
 from tuner.data.encode import Encoded
 
 
-def rows(count: int, seed: int = 0, longest: int = 40) -> list[Encoded]:
+class Rows(list[Encoded]):
+    """Rows in memory, with the counts that planning asks for."""
+
+    def __init__(self, rows: Iterable[Encoded]) -> None:
+        super().__init__(rows)
+        self.lengths = np.array([len(row.input_ids) for row in self], dtype=np.int32)
+        self.targets = np.array([row.targets for row in self], dtype=np.int32)
+
+
+def rows(count: int, seed: int = 0, longest: int = 40) -> Rows:
     """Rows of random length, each with a random part of it labelled."""
     draw = random.Random(seed)
     made: list[Encoded] = []
@@ -26,10 +36,10 @@ def rows(count: int, seed: int = 0, longest: int = 40) -> list[Encoded]:
         labels = ids.copy()
         labels[: draw.randint(0, length - 1)] = -100
         made.append(Encoded(ids, labels, place))
-    return made
+    return Rows(made)
 
 
-def devices(encoded: list[Encoded], world_size: int, epoch: int = 0, **more: Any) -> list[Any]:
+def devices(encoded: Rows, world_size: int, epoch: int = 0, **more: Any) -> list[Any]:
     """What each device's own sampler gives for an epoch."""
     found: list[Any] = []
     for rank in range(world_size):
@@ -39,13 +49,13 @@ def devices(encoded: list[Encoded], world_size: int, epoch: int = 0, **more: Any
     return found
 
 
-def count_targets(encoded: list[Encoded], batches: list[Planned]) -> int:
+def count_targets(encoded: Rows, batches: list[Planned]) -> int:
     """Predicted tokens that carry loss, counted from the padded labels as the model shifts them."""
     padded = Padded(encoded, pad_id=7)
     return sum(int((padded[batch]["labels"][:, 1:] >= 0).sum()) for batch in batches)
 
 
-def check_epoch(encoded: list[Encoded], world: int, accumulate: int, found: list[Any]) -> None:
+def check_epoch(encoded: Rows, world: int, accumulate: int, found: list[Any]) -> None:
     assert len({len(batches) for batches in found}) == 1
     for start in range(0, len(found[0]), accumulate):
         step = [batch for batches in found for batch in batches[start : start + accumulate]]
@@ -198,7 +208,7 @@ def test_an_empty_batch_can_be_run_and_counts_nothing() -> None:
     assert (batch["tokens"], batch["rows"], batch["step_targets"]) == (0, [], 55)
 
 
-def padding(encoded: list[Encoded], batches: list[Planned]) -> float:
+def padding(encoded: Rows, batches: list[Planned]) -> float:
     """Share of the tokens of all batches that are padding."""
     lengths = [len(row.input_ids) for row in encoded]
     area = sum(len(b.rows) * max(lengths[place] for place in b.rows) for b in batches if b.rows)

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from tuner.data.card import split_hash, write_card
+from tuner.data.card import write_card
+from tuner.data.clean import Curation
+from tuner.data.curate import split_hash
 from tuner.data.datamodule import ConversationData
 from tuner.data.sources import Source
 from tuner.data.sources.conversations import Conversations
 from tuner.data.sources.mixture import Mixture
+from tuner.plugins import settings_of
 
 Write = Callable[..., str]
 ROWS = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(40)]
@@ -55,10 +58,10 @@ def test_counts_agree_with_the_rows(write: Write, pico: Any) -> None:
         texts = [pico(row.reply + "</s>")["input_ids"] for row in found.splits[name]]
         assert part["supervised_tokens"] == sum(map(len, texts))
         assert part["tokens"] > part["supervised_tokens"]
-        assert part["sha256"] == split_hash(found.splits[name])
+        assert part["sha256"] == split_hash(row.id for row in found.splits[name])
     quantiles = card["token_length_quantiles"]
     assert list(quantiles) == ["0", "0.1", "0.5", "0.9", "0.99", "1"]
-    assert (quantiles["0"], quantiles["1"]) == (min(found.lengths), max(found.lengths))
+    assert (quantiles["0"], quantiles["1"]) == (min(found.all_lengths), max(found.all_lengths))
 
 
 def test_template_and_file_are_fingerprinted(write: Write, pico: Any) -> None:
@@ -79,14 +82,15 @@ def test_json_round_trips_and_markdown_renders(write: Write, pico: Any, tmp_path
     text = (tmp_path / "data_card.md").read_text(encoding="utf-8")
     lines = text.splitlines()
     assert lines[0] == "# Data card: Conversations"
-    assert "- rows: 43 in, 40 out; none was cut" in lines
+    assert "- rows: 43 in, 40 out; 0 were trimmed, no reply was cut" in lines
     assert "| unknown_shape(a\\|b c) | 1 |" in lines
     assert "| unknown_role(бот) | 1 |" in lines
     for name, part in card["splits"].items():
         row = f"| {name} | {part['rows']} | {part['groups']} | {part['tokens']:,} | "
         assert any(line.startswith(row) and part["sha256"][:12] in line for line in lines)
     columns = [line.replace("\\|", "").count("|") for line in lines if line.startswith("|")]
-    assert columns == [3] * 5 + [7] * 5 + [8] * 3  # no cell breaks its table
+    steps = 2 + len(card["steps"])
+    assert columns == [5] * steps + [3] * 5 + [7] * 5 + [8] * 3  # no cell breaks its table
     assert "Leak check: of " in text
 
 
@@ -94,11 +98,19 @@ def test_planted_leaks_reach_the_card(write: Write, pico: Any, tmp_path: Path) -
     """The same reply to every question leaks all of the test rows."""
     rows = [{"prompt": f"question {n}", "completion": "The same."} for n in range(40)]
     card = card_of(write("a.jsonl", rows), pico, test_size=5)
-    assert card["leak_check"] == {"test_rows": 5, "prompts_in_train": 0, "replies_in_train": 5}
+    assert card["leak_check"] == {
+        "test_rows": 5,
+        "contaminated": 0,
+        "prompts_in_train": 0,
+        "near_duplicates_in_train": 0,
+        "prompts_13gram": 0,
+        "replies_in_train": 5,
+        "replies_13gram": 0,
+    }
     write_card(card, tmp_path)
-    assert "of 5 test rows, 0 have a prompt and 5 a reply" in (tmp_path / "data_card.md").read_text(
-        encoding="utf-8"
-    )
+    text = (tmp_path / "data_card.md").read_text(encoding="utf-8")
+    assert "of 5 test rows, 0 have a question that training has seen" in text
+    assert "Replies: 5 the same" in text
 
 
 def test_a_mixture_lists_its_parts(write: Write, pico: Any, tmp_path: Path) -> None:
@@ -119,7 +131,11 @@ def test_settings_are_on_the_card(write: Write, pico: Any, val_size: float) -> N
     path = write("a.jsonl", ROWS)
     card = card_of(path, pico, val_size=val_size, test_size=3, seed=5, max_length=99)
     assert card["settings"] == {
-        "prompt": "Chat",
+        "prompt": {
+            "class_path": "tuner.data.prompts.chat.Chat",
+            "init_args": {"system": None, "supervise": "assistant"},
+        },
+        "curation": settings_of(Curation()),
         "max_length": 99,
         "val_size": val_size,
         "test_size": 3,

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from tuner.data.curate import Curated, curate, leaks
-from tuner.data.example import Example, Message
-from tuner.data.prompts.chat import Chat
+from tuner.data.curate import Curated
+from tuner.data.datamodule import ConversationData
 from tuner.data.sources.bitext import Bitext
 from tuner.data.sources.conversations import Conversations
 from tuner.errors import UserError
@@ -17,7 +16,7 @@ Write = Callable[..., str]
 
 def run(source: Any, tokenizer: Any, **settings: Any) -> Curated:
     sizes = {"max_length": 256, "val_size": 0.1, "test_size": 0.1, "seed": 0} | settings
-    return curate(source.rows(), Chat(), tokenizer, **sizes)
+    return ConversationData(source, **sizes).prepare(tokenizer)
 
 
 def pair(prompt: str, completion: str = "Fine.", **more: Any) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def test_every_row_is_accounted_for(write: Write, tokenizer: Any) -> None:
         "unknown_shape(question)": 1,
     }
     assert (found.seen, kept(found)) == (len(MESSY), len(GOOD))
-    assert len(found.lengths) == len(GOOD) + 1  # the 10,000 turns were not even rendered
+    assert len(found.all_lengths) == len(GOOD) + 4 + 1  # the 10,000 turns were not even rendered
     assert kept(found) + found.dropped.total() == found.seen
     assert {row.reply for part in found.splits.values() for row in part} == {
         f"answer {n}" for n in range(60)
@@ -80,13 +79,13 @@ def test_rows_and_their_tokens_stay_together(write: Write, pico: Any) -> None:
 
 def test_nothing_is_cut_at_the_limit(write: Write, pico: Any) -> None:
     path = write("a.jsonl", GOOD)
-    lengths = run(Conversations(path), pico).lengths
+    lengths = run(Conversations(path), pico).all_lengths
     longest = max(lengths)
     at = run(Conversations(path), pico, max_length=longest)
     below = run(Conversations(path), pico, max_length=longest - 1)
     assert at.dropped == {}
-    assert below.dropped == {"longer_than_max_length": lengths.count(longest)}
-    assert below.lengths == lengths
+    assert below.dropped == {"longer_than_max_length": int((lengths == longest).sum())}
+    assert (below.all_lengths == lengths).all()
 
 
 def test_a_max_length_that_leaves_nothing(write: Write, pico: Any) -> None:
@@ -132,7 +131,7 @@ def test_a_file_cut_in_its_last_line_loses_that_line_alone(write: Write, pico: A
     whole = open(write("a.jsonl", GOOD), encoding="utf-8").read()  # noqa: SIM115
     found = run(Conversations(write("b.jsonl", whole[:-5])), pico)
     assert found.dropped == {"not_json": 1}
-    assert found.rejected[0].where.endswith("b.jsonl:60")
+    assert "b.jsonl:60: " in found.account["rejected"][0]
     with pytest.raises(UserError, match=r"1 of 1 rows.*not_json[\s\S]*c\.jsonl:1"):
         run(Conversations(write("c.jsonl", '{"prompt": "Hi", "comp')), pico)
 
@@ -145,32 +144,12 @@ def test_planted_families_never_straddle(write: Write, pico: Any) -> None:
     assert sum(map(len, sides)) == 40
 
 
-def row(prompt: str, reply: str) -> Example:
-    return Example((Message("user", prompt), Message("assistant", reply)), group=prompt)
-
-
-def test_leaks_are_counted() -> None:
-    splits = {
-        "train": [row("What is it?", "A cat."), row("Who?", "Me.")],
-        "val": [row("Where?", "Here.")],
-        "test": [
-            row(" what IS\nit?", "A dog."),  # prompt of train
-            row("When?", "here."),  # reply of val
-            row("Who?", "ME."),  # both
-            row("Why?", "Because."),  # neither
-        ],
-    }
-    expected = {"test_rows": 4, "prompts_in_train": 2, "replies_in_train": 2}
-    assert leaks(splits) == expected
-    assert leaks(splits | {"test": []}) == dict.fromkeys(expected, 0)
-
-
 def test_all_of_dolly_is_accounted_for(dolly: Curated) -> None:
     assert dolly.seen == 15_011
     assert kept(dolly) + dolly.dropped.total() == 15_011
     assert set(dolly.dropped) == {"repeated", "longer_than_max_length"}
-    assert len(dolly.lengths) == 15_011 - dolly.dropped["repeated"]
-    assert sum(n > 512 for n in dolly.lengths) == dolly.dropped["longer_than_max_length"]
+    assert len(dolly.all_lengths) == 15_011
+    assert sum(n > 512 for n in dolly.all_lengths) == dolly.dropped["longer_than_max_length"]
     groups = [{row.group for row in rows} for rows in dolly.splits.values()]
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
 
@@ -179,6 +158,6 @@ def test_lost_characters_of_bitext_are_dropped_and_counted(shared: Any, pico: An
     source = Bitext(str(shared / "data/bitext/bitext_customer_support.csv"), limit=300)
     found = run(source, pico, max_length=1024)
     assert found.seen == 22_814
-    assert found.dropped["lost_characters"] == len(found.rejected) == 92
+    assert found.dropped["lost_characters"] == 92
     assert found.dropped["over_limit"] == 22_814 - 92 - 300
     assert kept(found) + found.dropped.total() == 22_814

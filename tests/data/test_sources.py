@@ -147,7 +147,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"text": 5}, "text_without_role_markers"),
     ({"messages": "Hi"}, "messages_not_a_list"),
     ({"messages": "[" * 100_000}, "messages_not_a_list"),
-    ({"messages": None}, "messages_not_a_list"),
+    ({"messages": None}, "unknown_shape"),
     ({"messages": {"role": "user"}}, "messages_not_a_list"),
     ({"messages": []}, "no_prompt"),
     ({"messages": ["Hi", "Hello"]}, "message_without_role_and_content"),

@@ -4,12 +4,13 @@ import random
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.data.example import Example, Message, fraction
-from tuner.data.split import SPLITS, split_groups
+from tuner.data.example import Example, Message, digest, fraction
+from tuner.data.split import SPLITS, split_rows
 from tuner.errors import UserError
 
 
@@ -20,6 +21,18 @@ def row(name: object, group: object) -> Example:
 
 def families(count: int, size: int = 5) -> list[Example]:
     return [row(f"{g}.{n}", g) for g in range(count) for n in range(size)]
+
+
+def split_groups(
+    rows: list[Example], val_size: float, test_size: float, seed: int
+) -> dict[str, list[Example]]:
+    """Split examples by the draws of their groups, as curation does."""
+    draws = [int(digest([seed, example.group]), 16) for example in rows]
+    places = split_rows(np.array(draws, dtype=np.uint64), val_size, test_size)
+    return {
+        name: [example for example, at in zip(rows, places, strict=True) if SPLITS[at] == name]
+        for name in SPLITS
+    }
 
 
 def homes(splits: dict[str, list[Example]]) -> dict[str, str]:

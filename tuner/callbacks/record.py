@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from lightning.pytorch import Callback
 
 from tuner.callbacks.throughput import Throughput, peak_memory_mib
 from tuner.data.card import write_card
+from tuner.data.curate import REJECTED
 from tuner.data.datamodule import ConversationData
 from tuner.module import ChatTuner
 from tuner.runs import write_record
@@ -38,6 +40,7 @@ class RunRecord(Callback):
         self.folder: Path | None = None  # set once the run has its folder
         self.record: dict[str, Any] = {}
         self._began = 0.0
+        self._trained: dict[str, float] = {}
         self.best: dict[str, float] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +50,9 @@ class RunRecord(Callback):
         assert isinstance(pl_module, ChatTuner)
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(data, ConversationData)
+        assert data.curated is not None
         write_card(data.card, self.folder)
+        shutil.copyfile(data.curated.folder / REJECTED, self.folder / REJECTED)
         trained = sum(p.numel() for p in pl_module.trainable().values())
         whole = pl_module.model.num_parameters()
         self._began = time.perf_counter()
@@ -66,9 +71,13 @@ class RunRecord(Callback):
         }
         write_record(self.folder, self.record)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the last metrics of the training: a validation after it starts anew."""
+        self._trained = _numbers(trainer)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the metrics of the best validation."""
-        metrics = _numbers(trainer)
+        metrics = self._trained | _numbers(trainer)
         loss = metrics.get("val_loss", float("inf"))
         if not trainer.sanity_checking and loss < self.best.get("val_loss", float("inf")):
             self.best = metrics | {"step": trainer.global_step}
@@ -96,7 +105,7 @@ class RunRecord(Callback):
             "tokens_seen": self.throughput.tokens,
             "tokens_per_second": round(self.throughput.tokens_per_second, 1),
             "peak_memory_mib": round(peak_memory_mib(), 1),
-            "last": _numbers(trainer),
+            "last": self._trained | _numbers(trainer),
             "best": self.best,
             **more,
         }

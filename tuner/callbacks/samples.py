@@ -39,20 +39,19 @@ class SampleReplies(Callback):
         self.count = count
         self.max_new_tokens = max_new_tokens
         self.folder: Path | None = None  # set once the run has its folder
-        self._done = -1
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Generate after a validation; here, metrics can still be logged."""
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
+        if not trainer.sanity_checking and self.folder is not None:
             self._generate(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Generate at the end too, unless a validation has just done so."""
-        if self._done < trainer.global_step:
+        """Generate at the end of a run that has no validation."""
+        data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if not data.curated.splits["val"]:
             self._generate(trainer, pl_module, log=False)
 
     def _generate(self, trainer: Trainer, module: LightningModule, *, log: bool = True) -> None:
-        self._done = trainer.global_step
         data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(data, ConversationData)
         assert isinstance(module, ChatTuner)

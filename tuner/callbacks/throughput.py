@@ -29,6 +29,7 @@ class Throughput(Callback):
         self.seconds = 0.0
         self._began = 0.0
         self._step = 0
+        self._counts = [0, 0]  # examples and tokens of this device since the last step
         self._saved: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -56,12 +57,16 @@ class Throughput(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Count a batch; every device is taken to be as busy as this one."""
+        """Count a batch; when the optimiser has stepped, over all devices."""
         self.seconds += time.perf_counter() - self._began
-        self.examples += len(batch["rows"]) * trainer.world_size
-        self.tokens += batch["tokens"] * trainer.world_size
+        self._counts = [self._counts[0] + len(batch["rows"]), self._counts[1] + batch["tokens"]]
         if trainer.global_step != self._step:
             self._step = trainer.global_step
+            local = torch.tensor(self._counts, device=pl_module.device)
+            examples, tokens = trainer.strategy.reduce(local, reduce_op="sum").tolist()
+            self.examples += examples
+            self.tokens += tokens
+            self._counts = [0, 0]
             counts = {"examples": self.examples, "tokens": self.tokens}
             self._saved = counts | {"seconds": self.seconds}
         pl_module.log_dict(

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from tuner.data.encode import IGNORED, Encoded
 
-POOL = 512  # rows sorted by length together: less padding with more, less shuffling too
+POOL = 512  # rows sorted by length together at least: less padding with more, less shuffling too
+POOL_STEPS = 64  # and optimiser steps, so that large batches are of like length too
+
+
+class EncodedRows(Protocol):
+    """Rows of a split, and the counts that planning asks of all of them.
+
+    Attributes:
+        lengths: (N,) tokens of each row.
+        targets: (N,) tokens of each row that carry loss.
+    """
+
+    lengths: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def __getitem__(self, place: int, /) -> Encoded:
+        """The tokens and labels of a row."""
+        ...
 
 
 class Batch(TypedDict):
@@ -53,7 +75,7 @@ class Padded(Dataset[Batch]):
         pad_id: what stands behind the end of a row; never looked at, so any valid id does.
     """
 
-    def __init__(self, encoded: Sequence[Encoded], pad_id: int) -> None:
+    def __init__(self, encoded: EncodedRows, pad_id: int) -> None:
         self.encoded = encoded
         self.pad_id = pad_id
 
@@ -79,11 +101,11 @@ class Padded(Dataset[Batch]):
 class TrainBatches(Sampler[Planned]):
     """The batches of one device for one epoch after the other.
 
-    An epoch is a random permutation cut into pools of about 512 rows; each pool is sorted by length
-    and cut into optimiser steps, and all steps are shuffled. A step is then cut into `accumulate`
-    batches on each of `world_size` devices, so its rows depend on seed, epoch and the number of
-    rows a step alone, not on how it is cut. The batches of the last step may be smaller or empty:
-    each row is seen exactly once an epoch.
+    An epoch is a random permutation cut into pools of 512 rows or 64 steps; each pool is sorted by
+    length and cut into optimiser steps, and all steps are shuffled. A step is then cut into
+    `accumulate` batches on each of `world_size` devices, so its rows depend on seed, epoch and the
+    number of rows a step alone, not on how it is cut. The batches of the last step may be smaller
+    or empty: each row is seen exactly once an epoch.
 
     Args:
         encoded: rows of the train split.
@@ -97,7 +119,7 @@ class TrainBatches(Sampler[Planned]):
 
     def __init__(
         self,
-        encoded: Sequence[Encoded],
+        encoded: EncodedRows,
         *,
         batch_size: int,
         accumulate: int = 1,
@@ -106,8 +128,8 @@ class TrainBatches(Sampler[Planned]):
         seed: int = 0,
         limit: float | int = 1.0,
     ) -> None:
-        self.lengths = np.array([len(row.input_ids) for row in encoded])
-        self.targets = np.array([row.targets for row in encoded])
+        self.lengths = encoded.lengths
+        self.targets = encoded.targets
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.world_size = world_size
@@ -156,7 +178,7 @@ class TrainBatches(Sampler[Planned]):
         """Rows of each optimiser step, shortest first; only the last step may have fewer rows."""
         size = self.batch_size * self.accumulate * self.world_size
         order = draw.permutation(len(self.lengths))
-        pool = -(-POOL // size) * size
+        pool = max(-(-POOL // size), POOL_STEPS) * size
         pools = [order[i : i + pool] for i in range(0, len(order), pool)]
         order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in pools])
         full = [tuple(map(int, order[i : i + size])) for i in range(0, len(order), size)]
@@ -178,9 +200,9 @@ class EvalBatches(Sampler[Planned]):
     """
 
     def __init__(
-        self, encoded: Sequence[Encoded], *, batch_size: int, world_size: int = 1, rank: int = 0
+        self, encoded: EncodedRows, *, batch_size: int, world_size: int = 1, rank: int = 0
     ) -> None:
-        order = sorted(range(len(encoded)), key=lambda place: len(encoded[place].input_ids))
+        order = list(map(int, np.argsort(encoded.lengths, kind="stable")))
         batches = [tuple(order[i : i + batch_size]) for i in range(0, len(order), batch_size)]
         shuffle = np.random.default_rng(0).permutation(len(batches))
         batches = [batches[place] for place in shuffle]

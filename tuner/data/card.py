@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tuner.data.curate import Curated, leaks
-from tuner.data.example import Example
+from tuner.data.curate import Curated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-QUANTILES = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
 
 
 def data_card(
@@ -34,7 +28,6 @@ def data_card(
         tokenizer: what the token counts were made with.
     """
     template = str(tokenizer.chat_template or "")
-    kept = sum(len(rows) for rows in curated.splits.values())
     return {
         "source": provenance,
         "settings": settings,
@@ -43,32 +36,8 @@ def data_card(
             "vocabulary": len(tokenizer),
             "template_sha256": hashlib.sha256(template.encode()).hexdigest(),
         },
-        "rows_in": curated.seen,
-        "rows_out": kept,
-        "dropped": dict(curated.dropped.most_common()),
-        "rejected": [f"{item.where}: {item.reason}" for item in curated.rejected[:20]],
-        "truncated": 0,  # rows are dropped whole, never cut
-        "token_length_quantiles": {
-            f"{q:g}": int(v)
-            for q, v in zip(QUANTILES, np.quantile(curated.lengths, QUANTILES), strict=True)
-        },
-        "splits": {
-            name: {
-                "rows": len(rows),
-                "groups": len({example.group for example in rows}),
-                "tokens": sum(len(item.input_ids) for item in curated.encoded[name]),
-                "supervised_tokens": sum(item.targets for item in curated.encoded[name]),
-                "sha256": split_hash(rows),
-            }
-            for name, rows in curated.splits.items()
-        },
-        "leak_check": leaks(curated.splits),
+        **curated.account,
     }
-
-
-def split_hash(rows: Sequence[Example]) -> str:
-    """SHA-256 of the sorted ids of a split: equal for equal rows in any order."""
-    return hashlib.sha256("\n".join(sorted(row.id for row in rows)).encode()).hexdigest()
 
 
 def write_card(card: dict[str, Any], folder: Path) -> None:
@@ -85,13 +54,24 @@ def _cell(text: str) -> str:
 
 def _markdown(card: dict[str, Any]) -> str:
     source = card["source"]
+    leaks = card["leak_check"]
     lines = [
         f"# Data card: {source['name']}",
         "",
         *(f"- {key}: {value}" for key, value in source.items() if key not in ("name", "sources")),
         *(f"- part: {part}" for part in source.get("sources", [])),
-        f"- rows: {card['rows_in']:,} in, {card['rows_out']:,} out; none was cut",
+        f"- rows: {card['rows_in']:,} in, {card['rows_out']:,} out; "
+        f"{card['truncated']:,} were trimmed, no reply was cut",
         f"- tokenizer: {card['tokenizer']['name']} ({card['tokenizer']['vocabulary']:,} pieces)",
+        *(f"- rows with {name.replace('_', ' ')}: {n:,}" for name, n in card["flagged"].items()),
+        "",
+        "| step | rows in | dropped | changed |",
+        "|---|--:|--:|--:|",
+        *(
+            f"| {s['step'].replace('_', ' ')} | {s['rows']:,} | {s['dropped']:,} | "
+            f"{s['changed']:,} |"
+            for s in card["steps"]
+        ),
         "",
         "| dropped because | rows |",
         "|---|--:|",
@@ -111,9 +91,10 @@ def _markdown(card: dict[str, Any]) -> str:
         + " | ".join(f"{v:,}" for v in card["token_length_quantiles"].values())
         + " |",
         "",
-        "Leak check: of {test_rows:,} test rows, {prompts_in_train:,} have a prompt and "
-        "{replies_in_train:,} a reply that also stands in train or validation.".format(
-            **card["leak_check"]
-        ),
+        f"Leak check: of {leaks['test_rows']:,} test rows, {leaks['contaminated']:,} have a "
+        f"question that training has seen: {leaks['prompts_in_train']:,} the same but for case "
+        f"and punctuation, {leaks['near_duplicates_in_train']:,} a near duplicate, "
+        f"{leaks['prompts_13gram']:,} a run of 13 words. Replies: {leaks['replies_in_train']:,} "
+        f"the same, {leaks['replies_13gram']:,} a run of 13 words.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,24 +1,35 @@
-"""From a source's rows to clean, split, encoded examples, with an account of every row dropped."""
+"""From a source's rows to clean, split, tokenised rows on disk, with an account of all of them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
 
-from tuner.data.encode import Encoded, encode, special_texts
-from tuner.data.example import Example, Rejected
-from tuner.data.prompts import Prompt
-from tuner.data.sources.base import Rows
-from tuner.data.split import SPLITS, Size, split_groups
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tuner.data.clean import STEPS, Cleaner, Curation, Dropped
+from tuner.data.example import Example, Item, Rejected, Skipped
+from tuner.data.leaks import leak_check
+from tuner.data.near import Families, first_rows
+from tuner.data.pool import cleaned
+from tuner.data.split import SPLITS, Size, joined, split_rows
+from tuner.data.store import ROWS, SCHEMA, EncodedRows, Examples, Store
 from tuner.errors import UserError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-MOST_REJECTED = 0.1  # share of malformed rows above which the data is taken to be misread
-SHOWN = 5
+FEW_LEAKS = 5  # test rows: a share of very few says little
+BLOCK = 1000  # examples cleaned together
+SHOWN = 20  # dropped rows that are kept at hand for messages and the card
+REJECTED = "rejected.jsonl"  # every row that was dropped: step, reason, where
+ARRAYS = ("ids", "draws", "prompts", "replies", "lengths", "targets")
 
 
 @dataclass
@@ -26,122 +37,276 @@ class Curated:
     """The splits of a data set and the account of how they came about.
 
     Attributes:
+        folder: where the rows lie.
         splits: examples of train, val and test.
         encoded: the same rows as token ids and labels.
-        seen: rows read.
-        dropped: rows that did not make it, by reason.
-        rejected: malformed rows with their place.
-        lengths: tokens of every row before the length limit; without rows of more turns than the
-            limit has tokens, which are not even rendered.
+        contaminated: for each test row, whether it was also seen in training in some form.
+        all_lengths: tokens of every row that was tokenised, before the length limit.
+        account: counts of rows, by step and by reason; plain JSON values.
     """
 
-    splits: dict[str, list[Example]]
-    encoded: dict[str, list[Encoded]]
-    seen: int
-    dropped: Counter[str]
-    rejected: list[Rejected]
-    lengths: list[int] = field(default_factory=list[int])
+    folder: Path
+    splits: dict[str, Examples]
+    encoded: dict[str, EncodedRows]
+    contaminated: npt.NDArray[np.bool_]
+    all_lengths: npt.NDArray[np.int32]
+    account: dict[str, Any]
+
+    @property
+    def seen(self) -> int:
+        """Rows read."""
+        return self.account["rows_in"]
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Rows that did not make it, by reason."""
+        return Counter(self.account["dropped"])
+
+    @classmethod
+    def open(cls, folder: Path) -> Curated:
+        """What `curate` left in a folder."""
+        store = Store(folder)
+        arrays = np.load(folder / "index.npz")
+        splits: dict[str, Examples] = {}
+        encoded: dict[str, EncodedRows] = {}
+        for name in SPLITS:
+            rows = arrays[name]
+            splits[name] = Examples(store, rows)
+            encoded[name] = EncodedRows(
+                store, rows, arrays["lengths"][rows], arrays["targets"][rows]
+            )
+        account = json.loads((folder / "account.json").read_text(encoding="utf-8"))
+        return cls(folder, splits, encoded, arrays["contaminated"], arrays["all_lengths"], account)
 
 
 def curate(
-    rows: Rows,
-    prompt: Prompt,
-    tokenizer: PreTrainedTokenizerBase,
+    items: Iterable[Item],
+    cleaner: Cleaner,
+    folder: Path,
     *,
-    max_length: int,
     val_size: Size,
     test_size: Size,
-    seed: int,
+    hint: str = "",
+    processes: int | None = None,
 ) -> Curated:
-    """Drop what cannot be trained on, split by group and encode.
+    """Clean the rows of a source, split them by group, check for leaks and write all to a folder.
 
-    In order: malformed rows, exact repetitions of a conversation, texts that hold a control token
-    of the tokenizer, rows whose reply cannot be told from its header in tokens, rows longer than
-    `max_length` tokens. Nothing is cut.
+    Args:
+        items: what a source gives, read once.
+        cleaner: the steps that look at one row at a time.
+        folder: an empty folder.
+        val_size: validation rows, as a share (float) or a count (int).
+        test_size: test rows, likewise.
+        hint: what rows should look like, for the message about rows that do not.
+        processes: that clean large sets; the CPUs at hand when null.
 
     Raises:
-        UserError: no rows, more than a tenth malformed, or nothing left to train on.
+        UserError: no rows, too many malformed, nothing left to train on, or too many leaks.
     """
-    _refuse_bad(rows)
-    dropped = rows.skipped + Counter(item.reason for item in rows.rejected)
-    special = special_texts(tokenizer)
-    examples: list[Example] = []
-    ids: set[str] = set()
-    for example in rows.examples:
-        if example.id in ids:
-            dropped["repeated"] += 1
-        elif any(mark in m.content for m in example.messages for mark in special):
-            dropped["control_token_in_text"] += 1
-        elif len(example.messages) > max_length:  # rendering takes time squared in the turns
-            dropped["longer_than_max_length"] += 1
+    build = _Build(cleaner, folder, hint)
+    with (folder / REJECTED).open("w", encoding="utf-8") as rejected:
+        build.ingest(items, rejected, processes or len(os.sched_getaffinity(0)))
+        index = build.index()
+        kept = build.distinct(index, rejected)
+    return build.finish(index, kept, val_size, test_size)
+
+
+class _Build:
+    """The state of one preparation."""
+
+    def __init__(self, cleaner: Cleaner, folder: Path, hint: str) -> None:
+        self.hint = hint
+        self.cleaner = cleaner
+        self.rules: Curation = cleaner.rules
+        self.folder = folder
+        self.seen = 0
+        self.malformed = Counter[str]()
+        self.steps = Counter[str]()  # rows dropped, by step
+        self.reasons = Counter[str]()
+        self.changed = Counter[str]()
+        self.flags = Counter[str]()
+        self.shown: list[Dropped] = []
+        self.parts: list[dict[str, npt.NDArray[Any]]] = []
+        self.all_lengths: list[npt.NDArray[np.int32]] = []
+        self.families = Families(folder) if self.rules.near_duplicates != "keep" else None
+
+    def drop(self, one: Dropped, rejected: IO[str]) -> None:
+        self.steps[one.step] += 1
+        self.reasons[one.reason] += 1
+        if one.step == "validity" and len(self.shown) < SHOWN:
+            self.shown.append(one)
+        # ASCII alone: a reason may hold half of a surrogate pair.
+        rejected.write(json.dumps(asdict(one)) + "\n")
+
+    def ingest(self, items: Iterable[Item], rejected: IO[str], processes: int) -> None:
+        """Clean block by block and write what is left."""
+        blocks = _blocks(self._examples(items, rejected))
+        with pa.OSFile(str(self.folder / ROWS), "wb") as file, pa.ipc.new_file(file, SCHEMA) as out:
+            for block in cleaned(blocks, self.cleaner, processes):
+                if block.batch.num_rows:
+                    out.write_batch(block.batch)
+                self.parts.append({name: getattr(block, name) for name in ARRAYS})
+                self.all_lengths.append(block.all_lengths)
+                self.changed.update(block.changed)
+                self.flags.update(block.flags)
+                if self.families is not None:
+                    self.families.add(block.signatures)
+                for one in block.dropped:
+                    self.drop(one, rejected)
+        self._refuse_bad()
+
+    def _examples(self, items: Iterable[Item], rejected: IO[str]) -> Iterator[Example]:
+        for item in items:
+            self.seen += 1
+            if isinstance(item, Rejected):
+                self.malformed[item.reason] += 1
+                self.drop(Dropped("validity", item.reason, item.where), rejected)
+            elif isinstance(item, Skipped):
+                self.drop(Dropped("source", item.reason, item.where), rejected)
+            else:
+                yield item
+
+    def _refuse_bad(self) -> None:
+        if not self.seen:
+            raise UserError("data.source: there are no rows in it")
+        malformed = self.malformed.total()
+        if malformed > self.rules.max_rejected * self.seen:
+            shown = "\n".join(f"  {one.where}: {one.reason}" for one in self.shown[:5])
+            raise UserError(
+                f"data.source: {malformed} of {self.seen} rows cannot be used "
+                f"({_listed(self.malformed)}); up to {self.rules.max_rejected:.0%} "
+                f"(data.curation.max_rejected) would be dropped and counted. "
+                f"{self.hint}{'. ' if self.hint else ''}The first:\n{shown}"
+            )
+
+    def index(self) -> dict[str, npt.NDArray[Any]]:
+        """What is kept in memory of every row."""
+        if not self.parts:
+            raise UserError(self._nothing_left(np.zeros(0, np.int32)))
+        index = {name: np.concatenate([part[name] for part in self.parts]) for name in ARRAYS}
+        self.parts.clear()
+        if not len(index["ids"]):
+            raise UserError(self._nothing_left(np.concatenate(self.all_lengths)))
+        return index
+
+    def _nothing_left(self, lengths: npt.NDArray[np.int32]) -> str:
+        dropped = _listed(self.reasons)
+        if self.reasons["longer_than_max_length"] and len(lengths):
+            return (
+                f"data.max_length: {self.cleaner.max_length} tokens leave nothing to train on: the "
+                f"shortest of {len(lengths)} rows has {lengths.min()} tokens, the longest "
+                f"{lengths.max()}. Dropped: {dropped}"
+            )
+        return f"data.source: none of {self.seen} rows is left to train on. Dropped: {dropped}"
+
+    def distinct(
+        self, index: dict[str, npt.NDArray[Any]], rejected: IO[str]
+    ) -> npt.NDArray[np.int64]:
+        """Drop repetitions; give near duplicates one draw. Returns the rows that are left."""
+        first = first_rows(index["ids"])
+        rows = np.arange(len(first))
+        kept = first == rows
+        store = Store(self.folder)
+
+        def drop(which: npt.NDArray[np.bool_], step: str, reason: str) -> None:
+            for row in np.flatnonzero(which):
+                where = str(store.example(int(row)).meta.get("where", ""))
+                self.drop(Dropped(step, reason, where), rejected)
+
+        drop(~kept, "exact_duplicates", "repeated")
+        index["family"] = rows
+        if self.families is None:
+            return np.flatnonzero(kept)
+        family = self.families.join(index["ids"])
+        sizes = np.bincount(family, minlength=len(rows))[family]
+        # What very many rows have in common is a template, such as an instruction in front of
+        # every question, and no reason to keep them together.
+        template = sizes > max(len(rows) / 10, min(20, len(rows) / 2))
+        index["family"] = family = np.where(template, rows, family)
+        self.flags["template_rows"] = int(template[kept].sum())
+        self.flags["near_duplicates"] = int((kept & (family != rows)).sum())
+        if self.rules.near_duplicates == "drop":
+            drop(kept & (family != rows), "near_duplicates", "near_duplicate")
+            kept &= family == rows
         else:
-            ids.add(example.id)
-            examples.append(example)
-    encoded = encode([example.messages for example in examples], prompt, tokenizer)
-    lengths = [len(item.input_ids) for item in encoded]
-    kept: list[tuple[Example, Encoded]] = []
-    for example, item in zip(examples, encoded, strict=True):
-        if len(item.input_ids) > max_length:
-            dropped["longer_than_max_length"] += 1
-        elif item.targets == 0:
-            dropped["reply_merged_with_header"] += 1
-        else:
-            kept.append((example, item))
-    if not kept:
-        raise UserError(_nothing_left(rows, dropped, lengths, max_length))
-    splits = split_groups([example for example, _ in kept], val_size, test_size, seed)
-    by_id = {example.id: item for example, item in kept}
-    return Curated(
-        splits=splits,
-        encoded={name: [by_id[example.id] for example in splits[name]] for name in SPLITS},
-        seen=rows.seen,
-        dropped=dropped,
-        rejected=rows.rejected,
-        lengths=lengths,
-    )
+            index["draws"] = joined(index["draws"], family)
+        return np.flatnonzero(kept)
+
+    def finish(
+        self,
+        index: dict[str, npt.NDArray[Any]],
+        kept: npt.NDArray[np.int64],
+        val_size: Size,
+        test_size: Size,
+    ) -> Curated:
+        """Split, check for leaks, write index and account."""
+        split = split_rows(index["draws"][kept], val_size, test_size)
+        rows = {name: kept[split == place] for place, name in enumerate(SPLITS)}
+        contaminated, leaks = leak_check(Store(self.folder), rows, index)
+        share = contaminated.mean() if len(contaminated) else 0.0
+        many = share > self.rules.max_leaks and contaminated.sum() > FEW_LEAKS
+        if many and "leaks" not in self.rules.allow:
+            raise UserError(
+                f"data.curation.max_leaks: {share:.1%} of the test rows were also seen in "
+                f"training ({_listed(Counter(leaks))}), more than {self.rules.max_leaks:.0%}. Give "
+                "the rows a `group`, set data.curation.near_duplicates to group or drop, or, if "
+                "that is meant, --data.curation.allow '[leaks]'"
+            )
+        arrays: dict[str, Any] = {name: index[name] for name in ("lengths", "targets")}
+        arrays |= {"contaminated": contaminated, "all_lengths": np.concatenate(self.all_lengths)}
+        np.savez(self.folder / "index.npz", **arrays, **rows)  # pyright: ignore[reportArgumentType]
+        account = {
+            "rows_in": self.seen,
+            "rows_out": len(kept),
+            "steps": self._steps(),
+            "dropped": dict(self.reasons.most_common()),
+            "truncated": self.changed["length"],
+            "rejected": [f"{one.where}: {one.reason}" for one in self.shown],
+            "flagged": {name: count for name, count in sorted(self.flags.items()) if count},
+            "token_length_quantiles": _quantiles(np.concatenate(self.all_lengths)),
+            "splits": {name: _split(index, which) for name, which in rows.items()},
+            "leak_check": leaks,
+        }
+        text = json.dumps(account, indent=2)
+        (self.folder / "account.json").write_text(text + "\n", encoding="utf-8")
+        return Curated.open(self.folder)
+
+    def _steps(self) -> list[dict[str, Any]]:
+        """The steps in their order, each with the rows that came, went and changed."""
+        names = ("source", "validity", *STEPS, "exact_duplicates", "near_duplicates")
+        rows, steps = self.seen, list[dict[str, Any]]()
+        for name in names:
+            dropped = self.steps[name]
+            steps.append(
+                {"step": name, "rows": rows, "dropped": dropped, "changed": self.changed[name]}
+            )
+            rows -= dropped
+        return steps
 
 
-def _refuse_bad(rows: Rows) -> None:
-    if not rows.seen:
-        raise UserError("data.source: there are no rows in it")
-    if len(rows.rejected) > MOST_REJECTED * rows.seen:
-        reasons = Counter(item.reason for item in rows.rejected)
-        shown = "\n".join(f"  {item.where}: {item.reason}" for item in rows.rejected[:SHOWN])
-        raise UserError(
-            f"data.source: {len(rows.rejected)} of {rows.seen} rows cannot be used "
-            f"({', '.join(f'{reason}: {n}' for reason, n in reasons.most_common())}); up to "
-            f"{MOST_REJECTED:.0%} would be dropped and counted. The first:\n{shown}"
-        )
-
-
-def _nothing_left(
-    rows: Rows, dropped: Counter[str], lengths: Sequence[int], max_length: int
-) -> str:
-    account = ", ".join(f"{reason}: {n}" for reason, n in dropped.most_common())
-    if dropped["longer_than_max_length"] and lengths:
-        return (
-            f"data.max_length: {max_length} tokens leave nothing to train on: the shortest of "
-            f"{len(lengths)} rows has {min(lengths)} tokens, the longest {max(lengths)}. "
-            f"Dropped: {account}"
-        )
-    return f"data.source: none of {rows.seen} rows is left to train on. Dropped: {account}"
-
-
-def leaks(splits: dict[str, list[Example]]) -> dict[str, int]:
-    """Test rows that also stand in train or val: as a prompt, as a reply, case and spacing apart.
-
-    Returns:
-        `test_rows`, `prompts_in_train` and `replies_in_train` (counts of rows).
-    """
-
-    def plain(text: str) -> str:
-        return " ".join(text.lower().split())
-
-    learned = splits["train"] + splits["val"]
-    prompts = {plain(example.prompt[-1].content) for example in learned}
-    replies = {plain(example.reply) for example in learned}
+def _split(index: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> dict[str, Any]:
     return {
-        "test_rows": len(splits["test"]),
-        "prompts_in_train": sum(plain(e.prompt[-1].content) in prompts for e in splits["test"]),
-        "replies_in_train": sum(plain(e.reply) in replies for e in splits["test"]),
+        "rows": len(rows),
+        "groups": len(np.unique(index["draws"][rows])),
+        "tokens": int(index["lengths"][rows].sum()),
+        "supervised_tokens": int(index["targets"][rows].sum()),
+        "sha256": split_hash(f"{number:016x}" for number in index["ids"][rows].tolist()),
     }
+
+
+def split_hash(ids: Iterable[str]) -> str:
+    """SHA-256 of the sorted ids of a split: equal for equal rows in any order."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def _quantiles(lengths: npt.NDArray[np.int32]) -> dict[str, int]:
+    shares = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
+    return {f"{q:g}": int(v) for q, v in zip(shares, np.quantile(lengths, shares), strict=True)}
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in counts.most_common())
+
+
+def _blocks(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    return iter(lambda: list(islice(examples, BLOCK)), [])

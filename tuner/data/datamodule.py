@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning as L
 from torch.utils.data import DataLoader
 
 from tuner.data.batching import Batch, EvalBatches, Padded, TrainBatches
+from tuner.data.cache import cached, key_of
 from tuner.data.card import data_card
+from tuner.data.clean import Cleaner, Curation
 from tuner.data.curate import Curated, curate
 from tuner.data.prompts import Prompt
 from tuner.data.prompts.chat import Chat
 from tuner.data.sources import Source
+from tuner.data.store import EncodedRows
 from tuner.errors import UserError
+from tuner.plugins import settings_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,6 +38,8 @@ class ConversationData(L.LightningDataModule):
         test_size: test rows, likewise.
         seed: seed of the split and of the training order.
         num_workers: processes that build batches; 0 builds them in the training process.
+        curation: what is done to the rows between source and model.
+        cache_dir: folder in which prepared data is kept for the next start; null keeps none.
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class ConversationData(L.LightningDataModule):
         test_size: int | float = 0.1,
         seed: int = 42,
         num_workers: int = 0,
+        curation: Curation = Curation(),  # noqa: B008  # frozen
+        cache_dir: str | None = None,
     ) -> None:
         super().__init__()
         for key, value in (("max_length", max_length), ("batch_size", batch_size)):
@@ -60,12 +69,14 @@ class ConversationData(L.LightningDataModule):
         self.test_size = test_size
         self.seed = seed
         self.num_workers = num_workers
+        self.curation = curation
+        self.cache_dir = cache_dir
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self.curated: Curated | None = None
         self.card: dict[str, Any] = {}
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> Curated:
-        """Read, curate, split and encode; does nothing the second time.
+        """Read, curate, split and encode, or take what an earlier start has left in the cache.
 
         Args:
             tokenizer: the base model's.
@@ -76,24 +87,33 @@ class ConversationData(L.LightningDataModule):
         if self.curated is None:
             self.prompt.check(tokenizer)
             self.tokenizer = tokenizer
-            self.curated = curate(
-                self.source.rows(),
-                self.prompt,
-                tokenizer,
-                max_length=self.max_length,
-                val_size=self.val_size,
-                test_size=self.test_size,
-                seed=self.seed,
-            )
-            settings = {
-                "prompt": type(self.prompt).__name__,
+            provenance = self.source.provenance()
+            settings: dict[str, Any] = {
+                "prompt": settings_of(self.prompt),
+                "curation": settings_of(self.curation),
                 "max_length": self.max_length,
                 "val_size": self.val_size,
                 "test_size": self.test_size,
                 "seed": self.seed,
             }
-            self.card = data_card(self.curated, self.source.provenance(), settings, tokenizer)
+            self.curated = cached(
+                key_of({**settings, "source": provenance}, tokenizer, [self.source, self.prompt]),
+                Path(self.cache_dir) if self.cache_dir else None,
+                self._curate,
+            )
+            self.card = data_card(self.curated, provenance, settings, tokenizer)
         return self.curated
+
+    def _curate(self, folder: Path) -> Curated:
+        assert self.tokenizer is not None
+        return curate(
+            self.source.items(),
+            Cleaner(self.curation, self.prompt, self.tokenizer, self.max_length, self.seed),
+            folder,
+            val_size=self.val_size,
+            test_size=self.test_size,
+            hint=self.source.hint,
+        )
 
     def setup(self, stage: str) -> None:
         """Prepare with the module's tokenizer; Lightning calls this on every device."""
@@ -156,7 +176,7 @@ class ConversationData(L.LightningDataModule):
         """The test rows, for generation."""
         return self.test_dataloader()
 
-    def _rows(self, split: str) -> list[Any]:
+    def _rows(self, split: str) -> EncodedRows:
         assert self.curated is not None
         return self.curated.encoded[split]
 

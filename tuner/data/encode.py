@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from tuner.data.prompts.base import Rendered
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # the label of a token that carries no loss, as torch's cross-entropy has it
@@ -61,48 +62,65 @@ def encode(
             f"model.base: the tokenizer of '{tokenizer.name_or_path}' is a slow one, which does "
             "not tell where its tokens stand; the base needs a tokenizer.json"
         )
+    backend: Any = tokenizer.backend_tokenizer
+    backend.no_truncation()  # a tokenizer.json may come with both switched on
+    backend.no_padding()
     encoded: list[Encoded] = []
     for start in range(0, len(conversations), BLOCK):
         rendered = [prompt.render(c, tokenizer) for c in conversations[start : start + BLOCK]]
         # The template has written every special token, the beginning of the text included.
-        batch = tokenizer(
-            [r.text for r in rendered],
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            verbose=False,  # it warns of rows over the model's context, which curation drops
-        )
-        for item, ids, offsets in zip(
-            rendered, batch["input_ids"], batch["offset_mapping"], strict=True
-        ):
-            labels = _labels(ids, offsets, item, tokenizer)
-            encoded.append(Encoded(np.asarray(ids, dtype=np.int32), labels, row=len(encoded)))
+        found = backend.encode_batch([r.text for r in rendered], add_special_tokens=False)
+        for item, encoding in zip(rendered, found, strict=True):
+            ids = np.asarray(encoding.ids, dtype=np.int32)
+            labels = _labels(ids, encoding, item, tokenizer)
+            encoded.append(Encoded(ids, labels, row=len(encoded)))
     return encoded
 
 
 def _labels(
-    ids: list[int],
-    offsets: list[tuple[int, int]],
+    ids: npt.NDArray[np.int32],
+    encoding: Encoding,
     rendered: Rendered,
     tokenizer: PreTrainedTokenizerBase,
 ) -> npt.NDArray[np.int32]:
     """The labels of one row; all ignored where a reply cannot be told from its header."""
-    tokens = np.asarray(ids, dtype=np.int32)
-    starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
-    labels = np.full_like(tokens, IGNORED)
+    labels = np.full_like(ids, IGNORED)
     for first, last in rendered.spans:
-        place = int(np.searchsorted(starts, first))
-        # Some tokenizers leave the blanks of a token out of its range, so ranges tell the seam
-        # only where two of them meet there; elsewhere the header is tokenised by itself.
-        meet = 0 < place < len(ids) and ends[place - 1] == first == starts[place] < ends[place]
-        if not meet:
+        place = _seam(encoding, first)
+        if place is None:
             header = tokenizer(rendered.text[:first], add_special_tokens=False)["input_ids"]
             place = len(header)
-            if ids[:place] != list(header):
-                return np.full_like(tokens, IGNORED)
-        upto = int(np.searchsorted(starts, last))
-        labels[place:upto] = tokens[place:upto]
+            if list(ids[:place]) != list(header):
+                return np.full_like(ids, IGNORED)
+        upto = _end(encoding, last)
+        labels[place:upto] = ids[place:upto]
     return labels
+
+
+# Ranges are asked for one by one: a list of all of them would cost a quarter of the tokenisation.
+def _seam(encoding: Encoding, first: int) -> int | None:
+    """The token that starts at a character, with one before it that ends there.
+
+    None where ranges do not meet at the character: some tokenizers leave the blanks of a token
+    out of its range, so that ranges cannot tell whether header and reply share a token.
+    """
+    place = encoding.char_to_token(first)
+    if not place:
+        return None
+    before, after = encoding.token_to_chars(place - 1), encoding.token_to_chars(place)
+    return place if before and after and before[1] == first == after[0] else None
+
+
+def _end(encoding: Encoding, last: int) -> int:
+    """The number of tokens that start before a character."""
+    inside = encoding.char_to_token(last - 1)
+    if inside is None:  # a blank that belongs to no token's range
+        return sum(start < last for start, _ in encoding.offsets)
+    while inside < len(encoding.ids) and (chars := encoding.token_to_chars(inside)):
+        if chars[0] >= last:  # the bytes of one character share its range
+            break
+        inside += 1
+    return inside
 
 
 def encode_header(

@@ -58,10 +58,21 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that could not become an example, with the reason and where it stands."""
+    """A malformed row, which could not become an example: why, and where it stands."""
 
     reason: str
     where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that its source passes over on purpose: why, and where it stands."""
+
+    reason: str
+    where: str
+
+
+Item = Example | Rejected | Skipped
 
 
 def digest(value: object) -> str:

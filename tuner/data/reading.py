@@ -2,56 +2,95 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from tuner.data.example import Rejected
 from tuner.errors import UserError, nearest
 
 Row = dict[str, Any]
 Located = tuple[str, Row | Rejected]
-SUFFIXES = (".jsonl", ".json", ".csv")
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+PLAIN = "utf-8-sig"  # UTF-8, with or without a byte order mark
 LARGEST_CELL = 64 * 1024 * 1024  # characters; the csv module's default of 131,072 is too small
 
 
-def read_file(path: str | os.PathLike[str]) -> Iterator[Located]:
-    """Rows of a JSONL, JSON (list of objects) or CSV (with header) file as `(file:line, row)`.
+def read_file(path: str | os.PathLike[str], encoding: str = PLAIN) -> Iterator[Located]:
+    """Rows of a JSONL, JSON (list of objects), CSV (with header) or Parquet file.
 
-    A row that is no JSON object or has the wrong number of cells comes as `Rejected`, so that the
-    caller can count it.
+    Rows come as `(file:line, row)`, one by one but for JSON, which is read as a whole. A row that
+    is no JSON object or has the wrong number of cells comes as `Rejected`, so that the caller can
+    count it. All but Parquet may be compressed by gzip (`.jsonl.gz`).
+
+    Args:
+        path: the file; its ending tells the format.
+        encoding: of the text, decoded strictly.
 
     Raises:
-        UserError: no such file, a folder, an unknown ending, not UTF-8, or no valid JSON list.
+        UserError: no such file, a folder, an unknown ending or encoding, text in another encoding,
+            or no valid JSON list.
+    """
+    file = _existing(path)
+    packed = file.suffix.lower() == ".gz"
+    ending = (file.with_suffix("") if packed else file).suffix.lower()
+    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
+    if ending not in SUFFIXES or (packed and ending not in readers):
+        raise UserError(f"{file}: unknown ending '{ending}'. {nearest(ending, SUFFIXES)}")
+    try:
+        codecs.lookup(encoding)
+    except LookupError as error:
+        raise UserError(
+            f"data.source.encoding: there is no encoding '{encoding}'; common ones are utf-8-sig, "
+            "utf-16, cp1252 and latin-1"
+        ) from error
+    try:
+        if ending == ".parquet":
+            yield from _read_parquet(file)
+            return
+        opened = gzip.open if packed else open
+        with opened(file, "rt", encoding=encoding, newline="") as text:
+            yield from readers[ending](file, cast("TextIO", text))
+    except UnicodeError as error:
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
+        name = "UTF-8" if encoding == PLAIN else encoding
+        raise UserError(
+            f"{_undecodable(file, encoding, packed)}: not {name} ({reason}). Save the file as "
+            "UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8, or name its encoding with "
+            "data.source.encoding"
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{file}: a broken gzip file ({error}); compress it again") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    """The file of a path; `~` is the user's home.
+
+    Raises:
+        UserError: there is no such file, or it is a folder.
     """
     try:
         file = Path(path).expanduser()
         if not file.exists():
             raise UserError(f"data.source.path: no such file: {file}.{_near(file)}")
-        if file.is_dir():
-            raise UserError(
-                f"data.source.path: {file} is a folder; name one {'/'.join(SUFFIXES)} file"
-            )
-        readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
-        ending = file.suffix.lower()
-        if ending not in readers:
-            raise UserError(f"{file}: unknown ending '{ending}'. {nearest(ending, SUFFIXES)}")
-        yield from readers[ending](file)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{_undecodable(Path(path).expanduser())}: not UTF-8 ({error.reason}). "
-            "Save the file as UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8"
-        ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except RuntimeError as error:  # no such user's home
         raise UserError(f"data.source.path: {path}: {error}") from error
+    if file.is_dir():
+        raise UserError(f"data.source.path: {file} is a folder; name one {'/'.join(SUFFIXES)} file")
+    return file
 
 
 def read_hub(name: str, revision: str | None, columns: set[str]) -> Iterator[Located]:
@@ -91,9 +130,17 @@ def hub_commit(name: str, revision: str | None) -> str | None:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).expanduser().open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = _existing(path)
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _near(file: Path) -> str:
@@ -103,12 +150,14 @@ def _near(file: Path) -> str:
     return f" {nearest(file.name, shown)}" if shown else ""
 
 
-def _undecodable(file: Path) -> str:
-    """`file:line` of the first line that is not UTF-8."""
+def _undecodable(file: Path, encoding: str, packed: bool) -> str:
+    """`file:line` of the first line that cannot be decoded, where lines end with one byte."""
+    if packed or encoding.lower().replace("-", "").startswith(("utf16", "utf32")):
+        return str(file)
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                line.decode()
+                line.decode(encoding)
             except UnicodeDecodeError:
                 return f"{file}:{number}"
     return str(file)
@@ -118,24 +167,29 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _read_jsonl(file: Path) -> Iterator[Located]:
-    with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{file}:{number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                yield where, Rejected("not_json", where)
-                continue
-            yield where, row if isinstance(row, dict) else Rejected("not_an_object", where)
+def _read_jsonl(file: Path, text: TextIO) -> Iterator[Located]:
+    for number, line in enumerate(text, start=1):
+        if not line.strip():
+            continue
+        where = f"{file}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            if number == 1 and line.strip() == "[":
+                raise UserError(
+                    f"{where}: a JSON list, not one object a line; name the file .json"
+                ) from None
+            yield where, Rejected("not_json", where)
+            continue
+        if number == 1 and isinstance(row, list):
+            raise UserError(f"{where}: a JSON list, not one object a line; name the file .json")
+        yield where, row if isinstance(row, dict) else Rejected("not_an_object", where)
 
 
-def _read_json(file: Path) -> Iterator[Located]:
-    text = file.read_text(encoding="utf-8-sig")
+def _read_json(file: Path, text: TextIO) -> Iterator[Located]:
+    content = text.read()
     try:
-        rows = json.loads(text) if text.strip() else []
+        rows = json.loads(content) if content.strip() else []
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{file}: not valid JSON ({error}). One object per line? Name it .jsonl"
@@ -147,22 +201,34 @@ def _read_json(file: Path) -> Iterator[Located]:
         yield where, row if isinstance(row, dict) else Rejected("not_an_object", where)
 
 
-def _read_csv(file: Path) -> Iterator[Located]:
+def _read_csv(file: Path, text: TextIO) -> Iterator[Located]:
     csv.field_size_limit(LARGEST_CELL)
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, strict=True)  # an open quote would swallow the rows behind it
-        line = 1
-        try:
-            names = next(reader, [])
-            doubled = sorted(name for name, count in Counter(names).items() if count > 1)
-            if doubled:
-                raise UserError(f"{file}:1: column named twice: {', '.join(map(repr, doubled))}")
-            line = reader.line_num + 1
-            for cells in reader:
-                where, line = f"{file}:{line}", reader.line_num + 1
-                if len(cells) == len(names):
-                    yield where, dict(zip(names, cells, strict=True))
-                elif cells:  # an empty line is no row
-                    yield where, Rejected("wrong_number_of_cells", where)
-        except csv.Error as error:
-            raise UserError(f"{file}:{line}: not valid CSV: {error}") from error
+    reader = csv.reader(text, strict=True)  # an open quote would swallow the rows behind it
+    line = 1
+    try:
+        names = next(reader, [])
+        doubled = sorted(name for name, count in Counter(names).items() if count > 1)
+        if doubled:
+            raise UserError(f"{file}:1: column named twice: {', '.join(map(repr, doubled))}")
+        line = reader.line_num + 1
+        for cells in reader:
+            where, line = f"{file}:{line}", reader.line_num + 1
+            if len(cells) == len(names):
+                yield where, dict(zip(names, cells, strict=True))
+            elif cells:  # an empty line is no row
+                yield where, Rejected("wrong_number_of_cells", where)
+    except csv.Error as error:
+        raise UserError(f"{file}:{line}: not valid CSV: {error}") from error
+
+
+def _read_parquet(file: Path) -> Iterator[Located]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        batches = parquet.ParquetFile(file).iter_batches(batch_size=1024)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for number, row in enumerate(rows):
+            yield f"{file}[{number}]", row
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{file}: not a valid Parquet file ({error})") from error

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from tuner.data.example import Example, fraction
+from tuner.data.near import first_rows
 from tuner.errors import UserError
 
 SPLITS = ("train", "val", "test")
 Size = float | int
+Draws = npt.NDArray[np.uint64]
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing, Knuth's 64-bit constant
 
 
-def split_groups(
-    examples: Sequence[Example], val_size: Size, test_size: Size, seed: int
-) -> dict[str, list[Example]]:
-    """Send each group to one split by a hash of its name.
+def split_rows(draws: Draws, val_size: Size, test_size: Size) -> npt.NDArray[np.int8]:
+    """Send each group to one split by the number that it drew.
 
-    A group draws a number in [0, 1) from its name and the seed alone; the lowest go to test, the
-    next to validation. With sizes as fractions the draw is compared with a fixed threshold, so
-    the split of a row does not change when rows are re-ordered or others are added. With sizes as
-    counts of rows, groups are taken in the order of their draws until the count is reached. A
-    split that was asked for and got nothing takes the group with the next lowest draw.
+    A group draws a number from its name and the seed alone; the lowest go to test, the next to
+    validation. With sizes as fractions the draw is compared with a fixed threshold, so the split
+    of a row does not change when rows are re-ordered or others are added. With sizes as counts of
+    rows, groups are taken in the order of their draws until the count is reached. A split that was
+    asked for and got nothing takes the group with the next lowest draw.
 
     Args:
-        examples: rows to split.
+        draws: (N,) uint64, the draw of each row's group: rows with one draw are one group.
         val_size: share of the groups (float below 1) or number of rows (int).
         test_size: likewise.
-        seed: seed of the draw.
 
     Returns:
-        The examples of `train`, `val` and `test`, each in their order.
+        (N,) int8, the place of each row's split in `SPLITS`.
 
     Raises:
         UserError: a size is out of range, or too few groups for the splits asked for.
@@ -40,42 +41,48 @@ def split_groups(
             raise UserError(
                 f"data.{key}: {size} is not allowed; give 0 to 0.99, or a count of rows"
             )
-    rows = Counter(example.group for example in examples)
-    order = sorted(rows, key=lambda name: (fraction(seed, name), name))
+    groups, home, counts = np.unique(draws, return_inverse=True, return_counts=True)
     asked = [size for size in (test_size, val_size) if size]
-    if len(order) <= len(asked):
+    if len(groups) <= len(asked):
         raise UserError(
-            f"data: {len(examples)} rows in {len(order)} group(s) cannot be split into "
-            f"{1 + len(asked)} parts; add rows, or set --data.val_size 0 --data.test_size 0"
+            f"data: {len(draws)} rows in {len(groups)} group(s) cannot be split into "
+            f"{1 + len(asked)} parts; add rows, set --data.val_size 0 --data.test_size 0, or, if "
+            "near duplicates made them one group, --data.curation.near_duplicates keep"
         )
-    home: dict[str, str] = {}
-    reached = 0.0
+    split = np.zeros(len(groups), dtype=np.int8)
+    start, reached = 0, 0.0
     for name, size in (("test", test_size), ("val", val_size)):
-        rest = order[len(home) :]
         if isinstance(size, int):
-            taken = _until(rest, rows, size)
+            held = np.cumsum(counts[start:])
+            taken = int(np.searchsorted(held, size)) + 1 if size else 0
         else:
             reached += size
-            taken = [group for group in rest if fraction(seed, group) < reached]
-        home.update(dict.fromkeys(taken or rest[: bool(size)], name))
-    if len(home) == len(order):
+            taken = int(np.count_nonzero(groups[start:] / 2.0**64 < reached))
+        taken = min(taken, len(groups) - start) or min(int(size > 0), len(groups) - start)
+        split[start : start + taken] = SPLITS.index(name)
+        start += taken
+    if start == len(groups):
         raise UserError(
-            f"data.val_size, data.test_size: they take all {len(examples)} rows and leave none "
+            f"data.val_size, data.test_size: they take all {len(draws)} rows and leave none "
             "to train on; make them smaller"
         )
-    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
-    for example in examples:
-        splits[home.get(example.group, "train")].append(example)
-    return splits
+    return split[home]
 
 
-def _until(groups: Sequence[str], rows: Counter[str], count: int) -> list[str]:
-    """The first groups that together hold at least `count` rows."""
-    taken: list[str] = []
-    held = 0
-    for group in groups:
-        if held >= count:
-            break
-        taken.append(group)
-        held += rows[group]
-    return taken
+def joined(draws: Draws, family: npt.NDArray[np.int64]) -> Draws:
+    """One draw for all rows that a group or a family holds together, that of one of their groups.
+
+    Which one is decided by a hash of the draws: the lowest draw itself would send whatever holds
+    many groups together to the test split.
+
+    Args:
+        draws: (N,) uint64, the draw of each row's group.
+        family: (N,) int64, the first row of each row's family.
+    """
+    count = len(draws)
+    edges = np.tile(np.arange(count), 2), np.concatenate([first_rows(draws), family])
+    graph = coo_matrix((np.ones(2 * count, np.int8), edges), (count, count))
+    labels = connected_components(graph, directed=False)[1]
+    order = np.lexsort((draws * _MIX, labels))  # the first row of each label speaks for it
+    first = order[np.flatnonzero(np.diff(labels[order], prepend=-1))]
+    return draws[first][labels]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tuner.data.card import split_hash
+from tuner.data.curate import split_hash
 from tuner.data.datamodule import ConversationData
 from tuner.data.example import Example, fraction
 from tuner.errors import UserError
@@ -73,10 +73,10 @@ def own_test_split(
         UserError: the data changed since, or a run was split otherwise and may have been trained on
             these rows.
     """
-    examples = data.prepare(tokenizer).splits["test"]
+    examples = list(data.prepare(tokenizer).splits["test"])
     if not examples:
         raise UserError("the run has no test split (data.test_size 0); name one with --data YAML")
-    found = split_hash(examples)
+    found = split_hash(example.id for example in examples)
     for name, card in cards.items():
         if card["splits"]["test"]["sha256"] != found:
             raise UserError(
@@ -99,7 +99,7 @@ def choose(
     origin = source.get("path") or source.get("hub")
     description = {
         "n": len(examples),
-        "sha256": split_hash(examples),
+        "sha256": split_hash(example.id for example in examples),
         "source": source["name"] + (f" ({origin})" if origin else ""),
     }
     return TestSet(examples, data, description)

@@ -45,6 +45,8 @@ def evaluate(args: Sequence[str] | None) -> None:
         UserError: the runs, the data or an option do not fit.
     """
     options = _parser().parse_args(args)
+    if options.seed < 0:
+        raise UserError(f"--seed: {options.seed} is not allowed; give 0 or more")
     for key in ("limit", "batch_size", "max_new_tokens"):
         if getattr(options, key) is not None and getattr(options, key) < 1:
             raise UserError(f"--{key}: {getattr(options, key)} is not allowed; give 1 or more")
@@ -60,6 +62,10 @@ def evaluate(args: Sequence[str] | None) -> None:
         examples = [example for split in splits.values() for example in split]
     names = "-".join(system.name.replace("/", "-") for system in tuned)
     output = options.output or options.logs / "compare" / names
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output: cannot write to {output}: {error.strerror}") from error
     results, rows = compare(
         systems,
         choose(examples, data, options.limit, options.seed),

@@ -12,6 +12,8 @@ from tuner.data.example import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+PROBE = (Message("user", "Question?"), Message("assistant", "Answer."))
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -28,7 +30,11 @@ class Rendered:
 
 
 class Prompt(ABC):
-    """Turns messages into text: the same for training, evaluation and chat."""
+    """Turns messages into text: the same for training, evaluation and chat.
+
+    A rendering keeps every argument of its constructor in an attribute of the same name, so that
+    an exported adapter can say how it was trained.
+    """
 
     @abstractmethod
     def check(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -41,3 +47,26 @@ class Prompt(ABC):
     @abstractmethod
     def header(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
         """The text up to where the assistant's next reply starts: what generation continues."""
+
+    def end_token(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
+        """Id of the token that this rendering writes to end a reply.
+
+        Only an added token counts, such as `</s>` or `<|im_end|>`: it stands for nothing else. A
+        mark that is spelt with ordinary pieces has none, because its pieces also stand in replies
+        (the last one of `[END]` is `]`). Of several the last ends the turn.
+
+        Returns:
+            The id, or null when no token of its own follows a reply.
+        """
+        text, reply = self.render(PROBE, tokenizer).text, PROBE[-1].content
+        found = text.rfind(reply)
+        if found < 0:  # a template may rewrite what it is given
+            return None
+        batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        added = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
+        ends = [
+            token
+            for token, (start, _) in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+            if start >= found + len(reply) and token in added
+        ]
+        return ends[-1] if ends else None

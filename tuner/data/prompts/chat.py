@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 from tuner.data.example import Message
-from tuner.data.prompts.base import Prompt, Rendered
+from tuner.data.prompts.base import PROBE, Prompt, Rendered
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-PROBE = (Message("user", "Question?"), Message("assistant", "Answer."))
 
 
 class Chat(Prompt):
@@ -47,6 +45,12 @@ class Chat(Prompt):
             raise UserError(
                 f"model.base: the chat template of '{tokenizer.name_or_path}' writes no "
                 "end-of-turn mark after a reply, so a model could not learn to stop"
+            )
+        if self.end_token(tokenizer) is None:
+            raise UserError(
+                f"model.base: the chat template of '{tokenizer.name_or_path}' ends a reply with "
+                f"ordinary text ({text[start:end]!r}), which generation cannot tell from a reply's "
+                "own words; let it write eos_token there, or make the mark a token of its own"
             )
 
     def render(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Rendered:

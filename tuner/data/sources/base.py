@@ -6,11 +6,11 @@ import heapq
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tuner.data.example import Example, Rejected, digest, fraction
+from tuner.data.example import Example, Item, Rejected, Skipped, digest, fraction
 from tuner.data.reading import Located, Row, hub_commit, read_file, read_hub, sha256
 from tuner.errors import UserError
 
@@ -39,7 +39,10 @@ class Source(ABC):
 
     hub: ClassVar[str | None] = None
     licence: ClassVar[str] = "as stated by its owner"
-    columns: ClassVar[frozenset[str]] = frozenset()
+    hint: ClassVar[str] = ""
+    """What rows should look like, for the message about rows that do not."""
+
+    required: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -65,39 +68,51 @@ class Source(ABC):
             return read_file(self.path)
         if self.hub_name is None:
             raise UserError(f"data.source.path: {type(self).__name__} needs a file or a hub name")
-        return read_hub(self.hub_name, self.revision, set(self.columns))
+        return read_hub(self.hub_name, self.revision, set(self.required))
 
     @property
     def hub_name(self) -> str | None:
         """The hub data set that is read when there is no `path`."""
         return self.hub
 
-    def rows(self) -> Rows:
-        """All examples in file order, with what was passed over and what was rejected.
+    def items(self) -> Iterator[Item]:
+        """What each row became, in file order, read as it is asked for.
+
+        With a `limit`, the examples come last, after all rows were seen.
 
         Raises:
             UserError: the file or the hub cannot be read, or has no rows.
         """
-        account = Rows([], seen=0)
+        return limited(self._items(), self.limit, self.seed)
+
+    def _items(self) -> Iterator[Item]:
+        where = ""
         for where, raw in self.read():
+            yield raw if isinstance(raw, Rejected) else self._checked(raw, where)
+        if not where:
+            raise UserError(f"data.source: {self.path or self.hub_name}: there are no rows in it")
+
+    def rows(self) -> Rows:
+        """All items at once, sorted by what they are."""
+        account = Rows([], seen=0)
+        for item in self.items():
             account.seen += 1
-            item = raw if isinstance(raw, Rejected) else self._checked(raw, where)
             if isinstance(item, Rejected):
                 account.rejected.append(item)
-            elif item is None:
-                account.skipped["filtered"] += 1
+            elif isinstance(item, Skipped):
+                account.skipped[item.reason] += 1
             else:
                 account.examples.append(item)
-        if not account.seen:
-            raise UserError(f"data.source: {self.path or self.hub_name}: there are no rows in it")
-        return self.limited(account)
+        return account
 
-    def _checked(self, row: Row, where: str) -> Example | Rejected | None:
+    def _checked(self, row: Row, where: str) -> Item:
         """The example of a row, unless a cell holds no text or text that is no Unicode."""
         try:
             item = self.example(row, where)
         except NotText as error:
             return Rejected(f"not_text({error})", where)
+        if item is None:
+            return Skipped("filtered", where)
         if isinstance(item, Example):
             texts = [item.group, item.category, *item.meta, *map(str, item.meta.values())]
             try:
@@ -106,26 +121,38 @@ class Source(ABC):
                 return Rejected("lone_surrogate", where)
         return item
 
-    def limited(self, account: Rows) -> Rows:
-        """Draw `limit` examples at random, in their order; the rest is counted as over_limit."""
-        found = account.examples
-        if self.limit is None or len(found) <= self.limit:
-            return account
-        # The rank of a row is a hash of its content: the draw survives a re-ordering of the file.
-        ranked = ((fraction(self.seed, item.id), place) for place, item in enumerate(found))
-        drawn = sorted(place for _, place in heapq.nsmallest(self.limit, ranked))
-        account.skipped["over_limit"] += len(found) - self.limit
-        account.examples = [found[place] for place in drawn]
-        return account
-
     def provenance(self) -> dict[str, Any]:
         """Where the rows come from, for the data card: plain JSON values."""
         base: dict[str, Any] = {"name": type(self).__name__, "licence": self.licence}
+        base |= {"limit": self.limit, "seed": self.seed}
         if self.path is not None:
             return base | {"path": str(self.path), "sha256": sha256(self.path)}
         assert self.hub_name is not None
         commit = hub_commit(self.hub_name, self.revision)
         return base | {"hub": self.hub_name, "revision": self.revision, "commit": commit}
+
+
+def limited(items: Iterable[Item], limit: int | None, seed: int) -> Iterator[Item]:
+    """Keep `limit` examples, drawn at random, in their order; the rest is skipped as over_limit.
+
+    The rank of an example is a hash of its content: the draw survives a re-ordering of the file.
+    Memory holds no more than `limit` examples.
+    """
+    if limit is None:
+        yield from items
+        return
+    drawn: list[tuple[float, int, Example]] = []  # a heap, the highest rank on top
+    for place, item in enumerate(items):
+        if not isinstance(item, Example):
+            yield item
+            continue
+        ranked = (-fraction(seed, item.id), -place, item)
+        over = heapq.heappushpop(drawn, ranked) if len(drawn) == limit else None
+        if over is None:
+            heapq.heappush(drawn, ranked)
+        else:
+            yield Skipped("over_limit", str(over[2].meta.get("where", "")))
+    yield from (item for _, _, item in sorted(drawn, key=lambda entry: -entry[1]))
 
 
 class NotText(Exception):

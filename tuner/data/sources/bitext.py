@@ -34,7 +34,7 @@ class Bitext(Source):
 
     hub = "bitext/Bitext-customer-support-llm-chatbot-training-dataset"
     licence = "CDLA-Sharing-1.0"
-    columns = frozenset({"flags", "instruction", "category", "intent", "response"})
+    required = frozenset({"flags", "instruction", "category", "intent", "response"})
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Bitext(Source):
 
     def example(self, row: Row, where: str) -> Example | Rejected | None:
         """See the base class."""
-        missing = self.columns - row.keys()
+        missing = self.required - row.keys()
         if missing:
             return Rejected(f"no_column_{min(missing)}", where)
         prompt, reply = text_of(row, "instruction"), text_of(row, "response")

@@ -1,9 +1,13 @@
-r"""Your own conversations: a JSONL, JSON or CSV file, or any hub set, in one of four shapes.
+r"""Your own conversations: a JSONL, JSON, CSV or Parquet file, or any hub set.
 
 {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
 {"prompt": "Hi", "completion": "Hello."}
 {"instruction": "Greet me", "input": "politely", "output": "Good day."}
 {"text": "<|user|>\nHi\n<|assistant|>\nHello."}
+
+`messages` may also be named `conversations`, `conversation`, `dialog`, `dialogue` or `turns`; a
+turn may have `from` and `value` (ShareGPT), `speaker` and `text`, or be
+`{"user": ..., "assistant": ...}`.
 """
 
 from __future__ import annotations
@@ -11,19 +15,30 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Literal, cast
 
 from tuner.data.example import ROLES, Example, Message, Rejected
-from tuner.data.reading import Row
+from tuner.data.reading import PLAIN, Located, Row, read_file
 from tuner.data.sources.base import Source, group_of, text_of
-from tuner.errors import UserError
+from tuner.errors import UserError, nearest
 
 Shape = Literal["auto", "messages", "prompt_completion", "instruction", "text"]
 ROLE_MARK = re.compile(r"^<\|(system|user|assistant)\|>[ \t]*\n?", re.MULTILINE)
 END_MARKS = ("</s>", "<|endoftext|>", "<|im_end|>")
 OWN_KEYS = ("group", "category")
+LIST_KEYS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns")
+ROLE_KEYS, TEXT_KEYS = ("role", "from", "speaker"), ("content", "value", "text")
+ROLE_NAMES = {
+    "human": "user",
+    "customer": "user",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "chatbot": "assistant",
+    "agent": "assistant",
+    "model": "assistant",
+}
 
 
 class Conversations(Source):
@@ -34,13 +49,20 @@ class Conversations(Source):
     the shape does not use are kept as meta.
 
     Args:
-        path: a JSONL, JSON or CSV file.
+        path: a JSONL, JSON, CSV or Parquet file.
         limit: use this many examples, drawn at random; all when null.
         seed: seed of that draw.
         revision: branch, tag or commit of the hub data set.
         name: hub data set to read (split `train`) when there is no `path`.
         shape: how to read a row; `auto` tells it by the keys.
+        columns: own names of the keys above, such as `{prompt: question, completion: answer}`.
+        encoding: of a text file; UTF-8, with or without byte order mark, unless told.
     """
+
+    hint = (
+        "Rows may have the keys: messages; prompt and completion; instruction and output or "
+        "response; text. Name others with data.source.columns"
+    )
 
     def __init__(
         self,
@@ -50,14 +72,37 @@ class Conversations(Source):
         revision: str | None = None,
         name: str | None = None,
         shape: Shape = "auto",
+        columns: dict[str, str] | None = None,
+        encoding: str = PLAIN,
     ) -> None:
         super().__init__(path, limit, seed, revision)
         if (path is None) == (name is None):
             raise UserError(
-                "data.source: Conversations needs `path` (a file) or `name` (a hub set)"
+                "data.source: Conversations needs either `path` (a file) or `name` (a hub set)"
             )
         self.name = name
-        self.shape = shape
+        self.shape: Shape = shape
+        known = {*OWN_KEYS, *(key for keys in USED_KEYS.values() for key in keys)}
+        for key in columns or {}:
+            if key not in known:
+                raise UserError(f"data.source.columns: unknown key '{key}'. {nearest(key, known)}")
+        self.columns = columns
+        self.encoding = encoding
+
+    def read(self) -> Iterator[Located]:
+        """See the base class."""
+        return super().read() if self.path is None else read_file(self.path, self.encoding)
+
+    def _renamed(self, row: Row, where: str) -> Row:
+        """The row under the keys of its shape."""
+        row = dict(row)
+        for key, own in (self.columns or {}).items():
+            if own not in row:
+                raise UserError(
+                    f"{where}: data.source.columns: no column '{own}'. {nearest(own, row)}"
+                )
+            row[key] = row.pop(own)
+        return row
 
     @property
     def hub_name(self) -> str | None:
@@ -66,6 +111,8 @@ class Conversations(Source):
 
     def example(self, row: Row, where: str) -> Example | Rejected | None:
         """See the base class."""
+        if self.columns:
+            row = self._renamed(row, where)
         shape = shape_of(row) if self.shape == "auto" else self.shape
         if shape is None:
             return Rejected(f"unknown_shape({','.join(sorted(row))[:80]})", where)
@@ -88,7 +135,7 @@ def shape_of(row: Row) -> Shape | None:
     >>> shape_of({"prompt": "Hi", "completion": "Hello."})
     'prompt_completion'
     """
-    if "messages" in row:
+    if any(row.get(key) is not None for key in LIST_KEYS):
         return "messages"
     if "prompt" in row and "completion" in row:
         return "prompt_completion"
@@ -137,17 +184,27 @@ def _turns(value: object) -> list[tuple[str, str]] | str:
         return "messages_not_a_list"
     turns: list[tuple[str, str]] = []
     for turn in cast("list[Any]", value):
-        if not isinstance(turn, dict):
+        found = _turn(cast("Row", turn)) if isinstance(turn, dict) else None
+        if found is None:
             return "message_without_role_and_content"
-        role, content = cast("Row", turn).get("role"), cast("Row", turn).get("content")
-        if not isinstance(role, str) or not isinstance(content, str | None):
-            return "message_without_role_and_content"
-        turns.append((role, content or ""))
+        turns += found
     return turns
 
 
+def _turn(turn: Row) -> list[tuple[str, str]] | None:
+    """(role, text) of a turn; two of them where it is a question with its answer."""
+    role = next((turn[key] for key in ROLE_KEYS if key in turn), None)
+    if role is None:
+        pairs = [(name, turn[name]) for name in (*ROLES, *ROLE_NAMES) if name in turn]
+    else:
+        pairs = [(role, next((turn[key] for key in TEXT_KEYS if key in turn), None))]
+    if not pairs or not all(isinstance(r, str) and isinstance(c, str | None) for r, c in pairs):
+        return None
+    return [(ROLE_NAMES.get(name := r.strip().lower(), name), c or "") for r, c in pairs]
+
+
 def _from_messages(row: Row) -> list[Message] | str:
-    turns = _turns(row.get("messages"))
+    turns = _turns(next((row[key] for key in LIST_KEYS if row.get(key) is not None), None))
     return turns if isinstance(turns, str) else _checked(turns)
 
 
@@ -166,6 +223,9 @@ def _from_prompt_completion(row: Row) -> list[Message] | str:
 
 
 def _from_instruction(row: Row) -> list[Message] | str:
+    for one, other in (("input", "context"), ("output", "response")):
+        if text_of(row, one) and text_of(row, other):
+            return f"both_{one}_and_{other}"
     context = text_of(row, "input") or text_of(row, "context")
     instruction = text_of(row, "instruction")
     if not instruction:
@@ -196,7 +256,7 @@ READERS: dict[str, Callable[[Row], list[Message] | str]] = {
     "text": _from_text,
 }
 USED_KEYS = {
-    "messages": {"messages"},
+    "messages": set(LIST_KEYS),
     "prompt_completion": {"prompt", "completion"},
     "instruction": {"instruction", "input", "context", "output", "response"},
     "text": {"text"},

@@ -33,7 +33,7 @@ class Dolly(Source):
 
     hub = "databricks/databricks-dolly-15k"
     licence = "CC BY-SA 3.0"
-    columns = frozenset({"instruction", "context", "response", "category"})
+    required = frozenset({"instruction", "context", "response", "category"})
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Dolly(Source):
 
     def example(self, row: Row, where: str) -> Example | Rejected | None:
         """See the base class."""
-        missing = self.columns - row.keys()
+        missing = self.required - row.keys()
         if missing:
             return Rejected(f"no_column_{min(missing)}", where)
         instruction, reply = text_of(row, "instruction"), text_of(row, "response")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
-from tuner.data.example import Example, Rejected
+from tuner.data.example import Example, Item, Rejected
 from tuner.data.reading import Row
-from tuner.data.sources.base import Rows, Source
+from tuner.data.sources.base import Source, limited
 from tuner.errors import UserError
 
 
@@ -36,15 +38,9 @@ class Mixture(Source):
         """Never called: the parts turn their own rows into examples."""
         raise AssertionError("a mixture reads no rows of its own")
 
-    def rows(self) -> Rows:
+    def items(self) -> Iterator[Item]:
         """See the base class."""
-        parts = [source.rows() for source in self.sources]
-        whole = Rows([example for part in parts for example in part.examples], seen=0)
-        for part in parts:
-            whole.seen += part.seen
-            whole.skipped.update(part.skipped)
-            whole.rejected.extend(part.rejected)
-        return self.limited(whole)
+        return limited(chain.from_iterable(s.items() for s in self.sources), self.limit, self.seed)
 
     def provenance(self) -> dict[str, Any]:
         """See the base class."""

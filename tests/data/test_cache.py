@@ -1,0 +1,142 @@
+"""Prepared data is found again as long as nothing that shapes it has changed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.data import cache
+from tuner.data.cache import cached, key_of
+from tuner.data.clean import Curation
+from tuner.data.curate import Curated
+from tuner.data.datamodule import ConversationData
+from tuner.data.prompts.chat import Chat
+from tuner.data.sources.conversations import Conversations
+from tuner.data.sources.mixture import Mixture
+from tuner.plugins import settings_of
+
+ROWS = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(40)]
+Prepare = Callable[..., Curated]
+
+
+@pytest.fixture
+def path(write: Any) -> str:
+    return write("a.jsonl", ROWS)
+
+
+@pytest.fixture
+def prepare(path: str, tmp_path: Path, pico: Any) -> Prepare:
+    def run(tokenizer: Any = pico, **settings: Any) -> Curated:
+        given = {"source": Conversations(path), "cache_dir": str(tmp_path / "cache")} | settings
+        return ConversationData(**given).prepare(tokenizer)
+
+    return run
+
+
+def folders(tmp_path: Path) -> list[Path]:
+    return [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+
+
+def test_a_second_start_reads_no_row(
+    prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare()
+    monkeypatch.setattr(Conversations, "items", lambda self: pytest.fail("read again"))
+    second = prepare()
+    assert second.folder == first.folder
+    assert second.account == first.account
+    assert list(second.splits["train"]) == list(first.splits["train"])
+    assert len(folders(tmp_path)) == 1
+
+
+def test_everything_that_shapes_the_data_makes_it_new(
+    prepare: Prepare, path: str, write: Any, tmp_path: Path, pico: Any, llama: Any
+) -> None:
+    changed = [
+        {"max_length": 99},
+        {"seed": 7},
+        {"val_size": 3},
+        {"val_size": 3.0 / 10},
+        {"prompt": Chat(system="Be brief.")},
+        {"curation": Curation(redact=True)},
+        {"source": Conversations(path, limit=30)},
+        {"source": Conversations(path, limit=30, seed=1)},
+        {"source": Conversations(path, shape="prompt_completion")},
+        {"source": Mixture([Conversations(path)])},
+        {"tokenizer": llama},
+    ]
+    known = {prepare().folder}
+    for settings in changed:
+        folder = prepare(**settings).folder
+        assert folder not in known, settings
+        known.add(folder)
+    pico.chat_template = str(pico.chat_template) + "{# new #}"
+    assert prepare().folder not in known
+    write("a.jsonl", [*ROWS, {"prompt": "new", "completion": "row"}])
+    assert prepare().folder not in known
+
+
+def test_code_of_the_package_and_of_plug_ins_counts(
+    pico: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Conversations(path)
+    before = key_of({}, pico, [source])
+    assert key_of({}, pico, [source]) == before
+    monkeypatch.setattr(cache, "_code", lambda: "other")
+    assert key_of({}, pico, [source]) != before
+
+
+def test_a_failed_or_killed_preparation_leaves_nothing_to_be_taken(
+    tmp_path: Path, prepare: Prepare
+) -> None:
+    done = prepare()
+
+    def fails(folder: Path) -> Curated:
+        (folder / "rows.arrow").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached("key", tmp_path / "cache", fails)
+    assert folders(tmp_path) == [done.folder]
+    (tmp_path / "cache" / "other.part").mkdir()  # as a kill leaves it
+    (tmp_path / "cache" / "other.part" / "rows.arrow").write_bytes(b"half")
+    found = cached("other", tmp_path / "cache", lambda folder: _copy(done, folder))
+    assert list(found.splits["test"]) == list(done.splits["test"])
+
+
+def _copy(done: Curated, folder: Path) -> Curated:
+    assert not list(folder.iterdir())
+    for file in done.folder.iterdir():
+        os.link(file, folder / file.name)
+    return Curated.open(folder)
+
+
+def test_two_at_a_time_build_once(tmp_path: Path, prepare: Prepare) -> None:
+    done, built = prepare(), list[Path]()
+
+    def build(folder: Path) -> Curated:
+        built.append(folder)
+        return _copy(done, folder)
+
+    threads = [
+        threading.Thread(target=cached, args=("k", tmp_path / "cache", build)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 1
+
+
+def test_settings_of_nested_plug_ins(path: str) -> None:
+    found = settings_of(Mixture([Conversations(path, limit=3)], seed=5))
+    assert found["class_path"] == "tuner.data.sources.mixture.Mixture"
+    assert found["init_args"]["seed"] == 5
+    (part,) = found["init_args"]["sources"]
+    assert part["init_args"]["limit"] == 3
+    assert settings_of(Curation(keywords=("a",)))["keywords"] == ["a"]

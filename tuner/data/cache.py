@@ -1,0 +1,104 @@
+"""Prepared data on disk, found again by a hash of everything that shaped it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from tuner.data.curate import Curated
+from tuner.plugins import settings_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DONE = "account.json"  # written last
+
+
+def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> Curated:
+    """The prepared data of a key, built when it is not there.
+
+    Processes that ask at the same time wait for the first one. A preparation that fails or is
+    killed leaves nothing that could be taken for a whole one.
+
+    Args:
+        key: hash of everything that shapes the data.
+        folder: of the cache; a folder that ends with the process when null.
+        build: prepares the data in an empty folder.
+    """
+    if folder is None:
+        own = tempfile.TemporaryDirectory(prefix="tuner-data-")
+        found = build(Path(own.name))
+        _KEPT.append(own)
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{key}.lock"):
+        target = folder / key
+        if not (target / DONE).is_file():
+            part = folder / f"{key}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            try:
+                build(part)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            shutil.rmtree(target, ignore_errors=True)
+            part.rename(target)
+        os.utime(target)  # so that the oldest can be found and deleted
+        return Curated.open(target)
+
+
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []  # deleted when the process ends
+
+
+def key_of(parts: dict[str, Any], tokenizer: PreTrainedTokenizerBase, plugins: list[object]) -> str:
+    """Hash of everything that shapes prepared data: 32 hexadecimal digits.
+
+    Args:
+        parts: settings and provenance, as plain JSON values.
+        tokenizer: its vocabulary, rules, special tokens and template count.
+        plugins: source and prompt; their settings and the code that defines them count.
+    """
+    backend: Any = tokenizer.backend_tokenizer
+    shape = {
+        **parts,
+        "tokenizer": _sha256(backend.to_str()),
+        "template": tokenizer.chat_template,
+        "special": {key: str(token) for key, token in tokenizer.special_tokens_map.items()},
+        "plugins": [settings_of(plugin) for plugin in plugins],
+        "code": [_code(), *(_file_hash(_file_of(plugin)) for plugin in plugins)],
+        "versions": {p: version(p) for p in ("tokenizers", "transformers", "datasketch")},
+    }
+    return _sha256(json.dumps(shape, sort_keys=True, default=str))[:32]
+
+
+def _file_of(plugin: object) -> Path | None:
+    name = getattr(sys.modules.get(type(plugin).__module__), "__file__", None)
+    return Path(name) if name else None
+
+
+@cache
+def _code() -> str:
+    """Hash of this package's code."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return _sha256("".join(_file_hash(file) for file in files))
+
+
+@cache
+def _file_hash(file: Path | None) -> str:
+    return _sha256(file.read_text(encoding="utf-8")) if file else ""
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

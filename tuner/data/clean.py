@@ -1,0 +1,253 @@
+"""The steps that look at one row at a time: filter, repair, redact, render, tokenise."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tuner.data.annotate import Annotator, annotate
+from tuner.data.encode import Encoded, encode, special_texts
+from tuner.data.example import Example, Message, digest
+from tuner.data.language import looks_english
+from tuner.data.near import plain, signature
+from tuner.data.prompts import Prompt
+from tuner.data.redact import redact
+from tuner.data.store import as_batch
+from tuner.data.trim import trim
+from tuner.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ROLE_MARK = re.compile(
+    r"<\|(?:user|assistant|system|im_start|im_end)\|>|\[/?INST\]|^(?:### ?)?"
+    r"(?:Instruction|Response|Human|User|Assistant|Customer message|Agent response) ?:",
+    re.MULTILINE | re.IGNORECASE,
+)
+LETTER = re.compile(r"[^\W\d_]")
+LATIN = 0x250  # characters below it: Latin letters with and without accents
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What is done to the rows between their source and the model.
+
+    Args:
+        keywords: keep rows that hold one of these words in any turn.
+        language: keep rows that look English (`en`), by their commonest words.
+        charset: keep rows whose letters are Latin, nine in ten at least (`latin`).
+        redact: put marks in place of e-mail addresses, phone and order numbers.
+        annotate: note sentiment, priority or kind of the last question, to slice results by.
+        overlong: rows over `max_length`: `drop` them, `trim` their oldest turns and the beginning
+            of their question, or stop with an `error`. Replies are never cut.
+        near_duplicates: rows whose prompts are nearly equal: `group` them, so that no split tears
+            them apart, `drop` all but the first, or `keep` them as they are.
+        max_rejected: share of malformed rows from which on the data is taken to be misread.
+        max_leaks: share of test rows seen in training from which on the run stops.
+        allow: checks that may fail: `leaks`.
+    """
+
+    keywords: tuple[str, ...] = ()
+    language: Literal["en"] | None = None
+    charset: Literal["latin"] | None = None
+    redact: bool = False
+    annotate: tuple[Annotator, ...] = ()
+    overlong: Literal["drop", "trim", "error"] = "drop"
+    near_duplicates: Literal["group", "drop", "keep"] = "group"
+    max_rejected: float = 0.1
+    max_leaks: float = 0.1
+    allow: tuple[Literal["leaks"], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none.
+
+        Raises:
+            UserError: a share below 0 or above 1.
+        """
+        for key in ("max_rejected", "max_leaks"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise UserError(
+                    f"data.curation.{key}: {getattr(self, key)} is not allowed; give 0 to 1"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that a step took out."""
+
+    step: str
+    reason: str
+    where: str
+
+
+@dataclass
+class Cleaned:
+    """What became of a block of rows.
+
+    Attributes:
+        batch: the rows that are left, as the store has them.
+        ids: (n,) uint64 hash of each conversation.
+        draws: (n,) uint64 draw of each row's group.
+        prompts: (n,) uint64 hash of the last question, case, punctuation and spacing apart.
+        replies: (n,) uint64 hash of the reply, likewise.
+        lengths: (n,) int32 tokens.
+        targets: (n,) int32 tokens with loss.
+        signatures: (n, 120) uint32 MinHash values, or (n, 0) where nobody asks for them.
+        all_lengths: tokens of each row before the length limit.
+        dropped: rows taken out.
+        changed: rows changed, by step.
+        flags: rows with something to look at, by what it is.
+    """
+
+    batch: Any  # pyarrow.RecordBatch
+    ids: npt.NDArray[np.uint64]
+    draws: npt.NDArray[np.uint64]
+    prompts: npt.NDArray[np.uint64]
+    replies: npt.NDArray[np.uint64]
+    lengths: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.int32]
+    signatures: npt.NDArray[np.uint32]
+    all_lengths: npt.NDArray[np.int32]
+    dropped: list[Dropped] = field(default_factory=list[Dropped])
+    changed: Counter[str] = field(default_factory=Counter[str])
+    flags: Counter[str] = field(default_factory=Counter[str])
+
+
+STEPS = ("keywords", "language", "charset", "redaction", "control_tokens", "length")
+
+
+class Cleaner:
+    """Applies the steps to blocks of rows; knows nothing of rows outside the block.
+
+    Args:
+        rules: what to do.
+        prompt: how a conversation is written out as text.
+        tokenizer: the base model's.
+        max_length: longest row in tokens.
+        seed: seed of the groups' draws.
+    """
+
+    def __init__(
+        self,
+        rules: Curation,
+        prompt: Prompt,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        seed: int,
+    ) -> None:
+        self.rules = rules
+        self.prompt = prompt
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.seed = seed
+        self.special = special_texts(tokenizer)
+        words = "|".join(re.escape(word) for word in rules.keywords)
+        self.keywords = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
+
+    def __call__(self, examples: Sequence[Example]) -> Cleaned:
+        """Clean, render and tokenise a block of rows."""
+        dropped: list[Dropped] = []
+        changed, flags = Counter[str](), Counter[str]()
+        wanted: list[Example] = []
+        for example in examples:
+            found = self._why_not(example)
+            if found is None and self.rules.redact:
+                example, redacted = _redacted(example)
+                changed["redaction"] += redacted
+            if found is None:
+                found = self._unfit(example)
+            if found is not None:
+                dropped.append(Dropped(*found, str(example.meta.get("where", ""))))
+                continue
+            flags["role_mark_in_text"] += any(ROLE_MARK.search(m.content) for m in example.messages)
+            wanted.append(annotate(example, self.rules.annotate))
+        encoded = encode([example.messages for example in wanted], self.prompt, self.tokenizer)
+        all_lengths = np.array([len(item.input_ids) for item in encoded], dtype=np.int32)
+        kept: list[tuple[Example, Encoded]] = []
+        for example, item in zip(wanted, encoded, strict=True):
+            fitting = self._fitting(example, item)
+            if isinstance(fitting, str):
+                where = str(example.meta.get("where", ""))
+                dropped.append(Dropped("length", fitting, where))
+            else:
+                kept.append(fitting)
+                changed["length"] += fitting[0] is not example
+        signed = [signature(e) for e, _ in kept] if self.rules.near_duplicates != "keep" else []
+        return Cleaned(
+            batch=as_batch(kept),
+            ids=_hashes([example.id for example, _ in kept]),
+            draws=_hashes([digest([self.seed, example.group]) for example, _ in kept]),
+            prompts=_hashes([digest(plain(e.prompt[-1].content)) for e, _ in kept]),
+            replies=_hashes([digest(plain(example.reply)) for example, _ in kept]),
+            lengths=np.array([len(item.input_ids) for _, item in kept], dtype=np.int32),
+            targets=np.array([item.targets for _, item in kept], dtype=np.int32),
+            signatures=np.array(signed, dtype=np.uint32).reshape(len(kept), -1 if signed else 0),
+            all_lengths=all_lengths,
+            dropped=dropped,
+            changed=changed,
+            flags=flags,
+        )
+
+    def _why_not(self, example: Example) -> tuple[str, str] | None:
+        """Step and reason for which a filter passes over a row."""
+        text = "\n".join(message.content for message in example.messages)
+        if self.keywords and not self.keywords.search(text):
+            return "keywords", "no_keyword"
+        if self.rules.language and not looks_english(text):
+            return "language", "not_english"
+        letters = LETTER.findall(text) if self.rules.charset else []
+        if sum(ord(letter) >= LATIN for letter in letters) > len(letters) / 10:
+            return "charset", "not_latin"
+        return None
+
+    def _unfit(self, example: Example) -> tuple[str, str] | None:
+        """Step and reason for which a row cannot be rendered."""
+        if any(mark in m.content for m in example.messages for mark in self.special):
+            return "control_tokens", "control_token_in_text"
+        # Rendering takes time squared in the turns, and each takes a token at least.
+        if len(example.messages) > self.max_length and self.rules.overlong == "drop":
+            return "length", "longer_than_max_length"
+        return None
+
+    def _fitting(self, example: Example, item: Encoded) -> tuple[Example, Encoded] | str:
+        """The row, trimmed where the rules say so, or the reason why it cannot be used."""
+        if len(item.input_ids) > self.max_length:
+            if self.rules.overlong == "error":
+                raise UserError(
+                    f"data.max_length: {example.meta.get('where', example.id)} has "
+                    f"{len(item.input_ids)} tokens, more than {self.max_length}; raise it, or set "
+                    "data.curation.overlong to drop or trim"
+                )
+            shorter = None
+            if self.rules.overlong == "trim":
+                shorter = trim(example, self.max_length, lambda m: len(self._one(m).input_ids))
+            if shorter is None:
+                return "longer_than_max_length"
+            meta = {**shorter.meta, "trimmed": True}
+            example, item = replace(shorter, meta=meta), self._one(shorter.messages)
+        return (example, item) if item.targets else "reply_merged_with_header"
+
+    def _one(self, messages: Sequence[Message]) -> Encoded:
+        return encode([messages], self.prompt, self.tokenizer)[0]
+
+
+def _redacted(example: Example) -> tuple[Example, bool]:
+    """The example with personal data replaced, and whether there was any."""
+    found = [redact(message.content) for message in example.messages]
+    counts = sum((Counter(kinds) for _, kinds in found), Counter[str]())
+    if not counts:
+        return example, False
+    turns = [replace(m, content=text) for m, (text, _) in zip(example.messages, found, strict=True)]
+    earlier = Counter(example.meta.get("redacted") or {})
+    meta = {**example.meta, "redacted": dict(earlier + counts)}
+    return replace(example, messages=tuple(turns), meta=meta), True
+
+
+def _hashes(digests: Sequence[str]) -> npt.NDArray[np.uint64]:
+    return np.array([int(digest_, 16) for digest_ in digests], dtype=np.uint64)
