@@ -34,6 +34,7 @@ from tuner.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_checkpoint
 from tuner.checks import refuse_finished, refuse_impossible
 from tuner.data.datamodule import ConversationData
 from tuner.errors import UserError
+from tuner.export import export
 from tuner.messages import explain
 from tuner.module import ChatTuner
 from tuner.parser import Parser
@@ -229,7 +230,7 @@ class TunerCLI(LightningCLI):
         if trainer.is_global_zero:
             if best.is_file():
                 self.model.load_state_dict(load_checkpoint(best)["state_dict"], strict=False)
-            self.model.export(folder)
+            export(self.model, self.datamodule.prompt, folder)
             self.record.finish(
                 trainer, status="finished", exported="best" if best.is_file() else "last"
             )

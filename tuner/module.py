@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -23,7 +22,6 @@ from tuner.generate import generate, stop_ids
 from tuner.heads import Head
 from tuner.heads.lora import LoRA
 from tuner.loss import summed_loss
-from tuner.plugins import settings_of
 from tuner.schedule import make_scheduler, total_steps
 
 if TYPE_CHECKING:
@@ -245,17 +243,3 @@ class ChatTuner(L.LightningModule):
         """
         own = self.identity() | {"weights_sha256": self.weights_sha256}
         refuse_misfit(checkpoint, own, self.trainable())
-
-    def export(self, folder: Path) -> None:
-        """Write the trained weights, the tokenizer and its template, loadable without this project.
-
-        A `prompt.json` beside them names the rendering that they were trained with.
-
-        Args:
-            folder: the run's folder; the head names the folder inside it.
-        """
-        target = folder / self.head.folder
-        self.head.save(self.model, target)
-        self.tokenizer.save_pretrained(str(target))
-        described = json.dumps(settings_of(self._data().prompt), ensure_ascii=False, indent=2)
-        (target / "prompt.json").write_text(described + "\n", encoding="utf-8")

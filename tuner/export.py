@@ -1,0 +1,67 @@
+"""The trained weights as other tools load them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tuner.plugins import settings_of
+
+if TYPE_CHECKING:
+    from tuner.data.prompts import Prompt
+    from tuner.module import ChatTuner
+
+CARD = """\
+# {head} on {base}
+
+Trained on what `../data_card.md` describes; `../run.json` holds versions, counts and metrics.
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+{load}
+    tokenizer = AutoTokenizer.from_pretrained("{folder}")
+
+`eval.py` compares in the type that its results.json names (`decoding`, `dtype`). Another type,
+such as that of the base's file, gives other replies now and then.
+
+Prompts are rendered by `{prompt}` (`prompt.json`).
+"""
+ADAPTER = """\
+    from peft import PeftModel
+
+    base = AutoModelForCausalLM.from_pretrained("{base}", dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, "{folder}")
+"""
+WHOLE = """\
+
+    model = AutoModelForCausalLM.from_pretrained("{folder}", dtype=torch.float32)
+"""
+
+
+def export(module: ChatTuner, prompt: Prompt, folder: Path) -> None:
+    """Write the trained weights, the tokenizer with its template, the rendering and a card.
+
+    Everything but `prompt.json` is in formats that transformers and peft load by themselves.
+
+    Args:
+        module: the module with the weights to be written.
+        prompt: the rendering that it was trained with.
+        folder: the run's folder; the head names the folder inside it.
+    """
+    target = folder / module.head.folder
+    module.head.save(module.model, target)
+    module.tokenizer.save_pretrained(str(target))
+    described = json.dumps(settings_of(prompt), ensure_ascii=False, indent=2)
+    (target / "prompt.json").write_text(described + "\n", encoding="utf-8")
+    load = (ADAPTER if module.head.keeps_base else WHOLE).format(
+        base=module.base, folder=target.name
+    )
+    card = CARD.format(
+        head=type(module.head).__name__,
+        base=module.base,
+        load=load.rstrip("\n"),
+        folder=target.name,
+        prompt=type(prompt).__name__,
+    )
+    (target / "README.md").write_text(card, encoding="utf-8")
