@@ -70,3 +70,18 @@ def test_a_run_without_validation_still_shows_replies_at_its_end(fit: Fit) -> No
 def test_impossible_settings_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(UserError, match="samples"):
         SampleReplies(**settings)
+
+
+def test_a_run_cut_by_max_steps_logs_its_scores(fit: Fit) -> None:
+    """It stops between two validations; one more follows, and what it says belongs to the run."""
+    run = fit("--trainer.max_steps=3", "--samples.count=2", "--samples.max_new_tokens=4")
+    record = json.loads((run / "run.json").read_text())
+    with (run / "metrics.csv").open(newline="") as file:
+        (logged,) = [row for row in csv.DictReader(file) if row.get("sample_rougeL")]
+    for name in ("sample_rougeL", "sample_bleu", "val_loss"):
+        assert record["last"][name] == record["best"][name] == pytest.approx(float(logged[name]))
+    assert {"train_loss", "tokens_seen", "lr-AdamW"} <= record["last"].keys()
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert {"sample_rougeL", "sample_bleu", "val_loss"} <= set(events.Tags()["scalars"])
+    assert len(written(run)) == 2
