@@ -215,7 +215,7 @@ def padding(encoded: Rows, batches: list[Planned]) -> float:
     return 1 - sum(lengths[place] for b in batches for place in b.rows) / area
 
 
-@pytest.mark.parametrize("batch_size", [8, 16])
+@pytest.mark.parametrize("batch_size", [4, 8, 32, 64])
 def test_little_of_dolly_is_padding(dolly: Curated, batch_size: int) -> None:
     encoded = dolly.encoded["train"]
     shares = [

@@ -40,7 +40,7 @@ def read_file(path: str | os.PathLike[str], encoding: str = PLAIN) -> Iterator[L
         UserError: no such file, a folder, an unknown ending or encoding, text in another encoding,
             or no valid JSON list.
     """
-    file = _existing(path)
+    file = existing(path)
     packed = file.suffix.lower() == ".gz"
     ending = (file.with_suffix("") if packed else file).suffix.lower()
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
@@ -74,7 +74,7 @@ def read_file(path: str | os.PathLike[str], encoding: str = PLAIN) -> Iterator[L
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
+def existing(path: str | os.PathLike[str]) -> Path:
     """The file of a path; `~` is the user's home.
 
     Raises:
@@ -135,7 +135,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
     Raises:
         UserError: it cannot be read.
     """
-    file = _existing(path)
+    file = existing(path)
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
