@@ -43,7 +43,7 @@ class TwitterSupport(Source):
 
     Handles in front, links and agents' signatures are taken out of both sides, inner customer
     handles become `@user`. A thread is a group, whatever is made of it; the company is the
-    category. The file is read twice and never as a whole: memory is about 40 bytes a tweet.
+    category. The file is read twice and never as a whole: memory is about 100 bytes a tweet.
 
     Args:
         path: the file twcs.csv.
