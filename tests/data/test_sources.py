@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tuner.data.example import Example, Message
 from tuner.data.sources import Source
@@ -268,6 +270,41 @@ def test_dolly_keywords_are_whole_words(write: Write) -> None:
     assert len(Dolly(path, keywords=["art", ""]).rows().examples) == 3
 
 
+def test_dolly_keywords_as_any_substring(write: Write) -> None:
+    rows = [dolly_row(instruction=text) for text in ("The start", "An ARTIST?", "none")]
+    path = write("a.jsonl", rows)
+    found = Dolly(path, keywords=["art"], match="substring").rows().examples
+    assert [e.prompt[0].content for e in found] == ["The start", "An ARTIST?"]
+
+
+SLOTS = """flags,instruction,category,intent,response
+B,cancel {{Order Number}} now,ORDER,cancel_order,"Order {{Order Number}}: see {{Settings}} ."
+B,{{Order Number}},ORDER,cancel_order,Sure
+"""
+
+
+def test_bitext_slots_are_kept_filled_or_stripped(write: Write) -> None:
+    path = write("a.csv", SLOTS)
+    kept, filled = Bitext(path).rows().examples, Bitext(path, placeholders="fill").rows().examples
+    assert "{{Order Number}}" in kept[0].reply
+    assert not any("{" in m.content for e in filled for m in e.messages)
+    (number,) = re.findall(r"MB-\d{5}", filled[0].prompt[0].content)
+    assert filled[0].reply.startswith(f"Order {number}: see Settings"), "one value in a row"
+    assert filled == Bitext(path, placeholders="fill").rows().examples
+    assert [e.group for e in filled] == [e.group for e in kept], "groups are those of the slots"
+    values = {
+        Bitext(path, seed=seed, placeholders="fill").rows().examples[0].reply for seed in range(8)
+    }
+    assert len(values) > 1
+    found = Bitext(path, placeholders="strip").rows()
+    assert texts_of(found.examples[0]) == ["cancel now", "Order: see."]
+    assert [item.reason for item in found.rejected] == ["nothing_but_placeholders"]
+
+
+def texts_of(example: Example) -> list[str]:
+    return [message.content for message in example.messages]
+
+
 def test_bitext_rejects_lost_characters_and_groups_plain_variants(write: Write) -> None:
     head = "flags,instruction,category,intent,response\n"
     path = write(
@@ -340,3 +377,12 @@ def test_the_real_sets_are_read_whole(shared: Path) -> None:
 
 def test_messages_are_plain_records() -> None:
     assert Message("user", "Hi").as_dict() == {"role": "user", "content": "Hi"}
+
+
+def test_the_counts_beside_the_formal_keywords_are_those_of_the_real_rows(shared: Path) -> None:
+    text = (Path(__file__).parents[2] / "configs/data/dolly_formal.yaml").read_text()
+    keywords = yaml.safe_load(text)["data"]["source"]["init_args"]["keywords"]
+    path = str(shared / "data/dolly/databricks-dolly-15k.jsonl")
+    words = len(Dolly(path, keywords=keywords).rows().examples)
+    parts = len(Dolly(path, keywords=keywords, match="substring").rows().examples)
+    assert f"{words} of the 15,011 rows as\n# whole words, {parts} with" in text

@@ -8,6 +8,7 @@ One real row:
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from tuner.data.example import Example, Message, Rejected
 from tuner.data.reading import Row
@@ -27,8 +28,9 @@ class Dolly(Source):
         limit: use this many examples, drawn at random; all when null.
         seed: seed of that draw.
         revision: branch, tag or commit of the hub data set.
-        keywords: keep only rows with one of these whole words in instruction or category
-            (case-insensitive); all rows when null.
+        keywords: keep only rows with one of these in instruction or category, whatever its case;
+            all rows when null.
+        match: whether a keyword is a whole `word` or any `substring`.
     """
 
     hub = "databricks/databricks-dolly-15k"
@@ -42,11 +44,14 @@ class Dolly(Source):
         seed: int = 0,
         revision: str | None = None,
         keywords: list[str] | None = None,
+        match: Literal["word", "substring"] = "word",
     ) -> None:
         super().__init__(path, limit, seed, revision)
         self.keywords = keywords
+        self.match: Literal["word", "substring"] = match
         words = "|".join(re.escape(word) for word in keywords or [] if word)
-        self._wanted = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
+        pattern = rf"(?<!\w)(?:{words})(?!\w)" if match == "word" else words
+        self._wanted = re.compile(pattern, re.IGNORECASE) if words else None
 
     def example(self, row: Row, where: str) -> Example | Rejected | None:
         """See the base class."""
