@@ -105,7 +105,7 @@ def curate(
     """
     build = _Build(cleaner, folder, hint)
     with (folder / REJECTED).open("w", encoding="utf-8") as rejected:
-        build.ingest(items, rejected, processes or len(os.sched_getaffinity(0)))
+        build.ingest(items, rejected, processes or os.cpu_count() or 1)
         index = build.index()
         kept = build.distinct(index, rejected)
     return build.finish(index, kept, val_size, test_size)
