@@ -86,7 +86,24 @@ def test_shares_and_counts_are_kept() -> None:
     share = {name: len(part) / len(rows) for name, part in split_groups(rows, 0.1, 0.2, 0).items()}
     assert share == pytest.approx({"train": 0.7, "val": 0.1, "test": 0.2}, abs=0.03)
     counts = {name: len(part) for name, part in split_groups(rows, 23, 101, 0).items()}
-    assert counts == {"val": 25, "test": 105, "train": 10_000 - 130}  # whole groups of five
+    assert counts == {"val": 20, "test": 100, "train": 10_000 - 120}  # whole groups of five
+
+
+def test_counts_are_exact_where_the_groups_allow_it() -> None:
+    rows = families(300, 7) + [row(n, f"alone {n}") for n in range(60)]
+    for seed in range(5):
+        splits = split_groups(rows, 100, 500, seed)
+        assert (len(splits["val"]), len(splits["test"])) == (100, 500)
+
+
+def test_a_large_group_is_learned_from_where_others_can_be_held_out() -> None:
+    rows = families(300) + [row(n, "chain") for n in range(900)]
+    for seed in range(8):
+        splits = split_groups(rows, 0.2, 0.2, seed)
+        assert {e.group for e in splits["train"]} >= {"gchain"}
+        assert 150 < len(splits["test"]) < 450
+    few = [row(f"{g}.{n}", g) for g in range(4) for n in range(200)]
+    assert len(split_groups(few, 0.2, 0.2, 0)["test"]) == 200  # nothing smaller is at hand
 
 
 def test_a_split_asked_for_gets_at_least_one_group() -> None:

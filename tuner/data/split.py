@@ -13,6 +13,7 @@ from tuner.errors import UserError
 SPLITS = ("train", "val", "test")
 Size = float | int
 Draws = npt.NDArray[np.uint64]
+LARGE = 100  # rows of a group that no split but train should hang on
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing, Knuth's 64-bit constant
 
 
@@ -22,8 +23,10 @@ def split_rows(draws: Draws, val_size: Size, test_size: Size) -> npt.NDArray[np.
     A group draws a number from its name and the seed alone; the lowest go to test, the next to
     validation. With sizes as fractions the draw is compared with a fixed threshold, so the split
     of a row does not change when rows are re-ordered or others are added. With sizes as counts of
-    rows, groups are taken in the order of their draws until the count is reached. A split that was
-    asked for and got nothing takes the group with the next lowest draw.
+    rows, groups that still fit are taken in the order of their draws. A split that was asked for
+    and got nothing takes the group with the next lowest draw. Groups of more than 100
+    rows are learned from, where the others hold half of all rows at least: one of them, such as
+    a long chain of near duplicates, could make up most of a test split.
 
     Args:
         draws: (N,) uint64, the draw of each row's group: rows with one draw are one group.
@@ -49,24 +52,38 @@ def split_rows(draws: Draws, val_size: Size, test_size: Size) -> npt.NDArray[np.
             f"{1 + len(asked)} parts; add rows, set --data.val_size 0 --data.test_size 0, or, if "
             "near duplicates made them one group, --data.curation.near_duplicates keep"
         )
+    large = counts > LARGE
+    held_out = ~large if counts[large].sum() <= len(draws) / 2 else np.ones_like(large)
     split = np.zeros(len(groups), dtype=np.int8)
-    start, reached = 0, 0.0
+    reached = 0.0
     for name, size in (("test", test_size), ("val", val_size)):
+        free = np.flatnonzero(held_out & (split == 0))
         if isinstance(size, int):
-            held = np.cumsum(counts[start:])
-            taken = int(np.searchsorted(held, size)) + 1 if size else 0
+            taken = _filled(free, counts, size)
         else:
             reached += size
-            taken = int(np.count_nonzero(groups[start:] / 2.0**64 < reached))
-        taken = min(taken, len(groups) - start) or min(int(size > 0), len(groups) - start)
-        split[start : start + taken] = SPLITS.index(name)
-        start += taken
-    if start == len(groups):
+            taken = free[groups[free] / 2.0**64 < reached]
+        split[taken if len(taken) or not size else free[:1]] = SPLITS.index(name)
+    if split.all():
         raise UserError(
             f"data.val_size, data.test_size: they take all {len(draws)} rows and leave none "
             "to train on; make them smaller"
         )
     return split[home]
+
+
+def _filled(
+    free: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[np.int64]:
+    """The first of the groups that fit into `size` rows together; exactly, where they can."""
+    taken: list[int] = []
+    for group in free:
+        if size == 0:
+            break
+        if counts[group] <= size:
+            taken.append(group)
+            size -= counts[group]
+    return np.array(taken, dtype=np.int64)
 
 
 def joined(draws: Draws, family: npt.NDArray[np.int64]) -> Draws:

@@ -11,11 +11,11 @@ import re
 from typing import Literal
 
 from tuner.data.example import Example, Message, Rejected, fraction
+from tuner.data.phrasing import phrasing
 from tuner.data.reading import Row
 from tuner.data.sources.base import Source, group_of, text_of
 
 SLOT = re.compile(r"\{\{.*?\}\}")
-NOT_A_LETTER = re.compile(r"[^a-z ]+")
 # Invented values by what a slot's name holds; the first that fits decides. Other slots are labels
 # of a web page, such as {{Settings}}, and become their own name.
 VALUES = {
@@ -44,8 +44,8 @@ LOST_CHARACTER = "�"
 class Bitext(Source):
     """Customer-support questions over 27 intents, expanded from templates (Bitext 2023).
 
-    A group is a phrasing without its slots, digits, punctuation and word order, so that the
-    plainest variants of one utterance stay on one side of a split. Rows with lost characters
+    A group is a phrasing of an intent without its slots in any spelling (`tuner.data.phrasing`), so
+    that the variants of one utterance stay on one side of a split. Rows with lost characters
     (U+FFFD) are rejected and counted.
 
     Args:
@@ -83,8 +83,7 @@ class Bitext(Source):
         if LOST_CHARACTER in prompt or LOST_CHARACTER in reply:
             return Rejected("lost_characters", where)
         intent = text_of(row, "intent")
-        words = NOT_A_LETTER.sub(" ", SLOT.sub(" ", prompt).lower()).split()
-        group = group_of(" ".join([intent, *sorted(words)]))
+        group = group_of(f"{intent} {phrasing(SLOT.sub(' ', prompt)) or prompt}")
         if self.placeholders == "fill":
             prompt, reply = _filled(prompt, reply, self.seed)
         elif self.placeholders == "strip":
