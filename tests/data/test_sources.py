@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,20 @@ def test_medquad_reads_both_forms_and_groups_by_focus(write: Write) -> None:
     assert example.group != other.group  # the focus area, and the question
 
 
+def test_medquad_uses_an_answer_once(write: Write) -> None:
+    rows = [
+        {"question": f"Is {name} inherited?", "answer": answer, "focus_area": name}
+        for name, answer in (("A", "Yes."), ("B", "No."), ("C", "Yes."), ("D", "Yes."))
+    ]
+    path = write("a.jsonl", rows)
+    source = MedQuAD(path)
+    for _ in range(2):  # each reading counts anew
+        found = source.rows()
+        assert [e.meta["focus_area"] for e in found.examples] == ["A", "B"]
+        assert found.skipped == {"repeated_answer": 2}
+    assert len(MedQuAD(path, repeated_answers="keep").rows().examples) == 4
+
+
 @pytest.mark.parametrize("source", [Dolly, Bitext, MedQuAD])
 def test_a_file_of_another_set_names_the_missing_column(write: Write, source: Any) -> None:
     found = source(write("a.jsonl", [{"unrelated": "x"}])).rows()
@@ -364,6 +379,32 @@ def test_mixture_adds_up_its_parts(write: Write) -> None:
     assert "CC BY-SA 3.0" in card["licence"]
 
 
+def test_mixture_keeps_the_proportions_of_its_weights(write: Write) -> None:
+    files = [
+        write(f"{name}.jsonl", [{"prompt": f"{name}{i}", "completion": "x"} for i in range(count)])
+        for name, count in (("a", 90), ("b", 20), ("c", 500))
+    ]
+
+    def parts(**options: Any) -> Counter[str]:
+        sources: list[Source] = [Conversations(file) for file in files]
+        found = Mixture(sources, **options).rows()
+        assert found.seen == 610
+        return Counter(str(e.meta["part"])[-1] for e in found.examples)
+
+    assert parts() == {"1": 90, "2": 20, "3": 500}
+    assert parts(weights=[3, 1, 2]) == {"1": 60, "2": 20, "3": 40}
+    assert parts(weights=[3, 1, 2], limit=60) == {"1": 30, "2": 10, "3": 20}
+    assert parts(weights=[0.25, 0.05, 2]) == {"1": 62, "2": 12, "3": 500}
+    for wrong in ([1, 1], [1, 0, 1], [1, -1, 2], [1, float("nan"), 1]):
+        with pytest.raises(UserError, match=r"data\.source\.weights"):
+            parts(weights=wrong)
+
+
+def test_bitext_can_teach_the_intent(write: Write) -> None:
+    path = write("a.csv", SLOTS)
+    assert {e.reply for e in Bitext(path, reply="intent").rows().examples} == {"cancel_order"}
+
+
 def test_the_real_sets_are_read_whole(shared: Path) -> None:
     dolly = Dolly(str(shared / "data/dolly/databricks-dolly-15k.jsonl")).rows()
     assert (dolly.seen, len(dolly.examples), dolly.rejected) == (15_011, 15_011, [])
@@ -371,8 +412,9 @@ def test_the_real_sets_are_read_whole(shared: Path) -> None:
     bitext = Bitext(str(shared / "data/bitext/bitext_customer_support.csv")).rows()
     assert (bitext.seen, len(bitext.examples)) == (22_814, 22_814 - 92)
     assert {item.reason for item in bitext.rejected} == {"lost_characters"}
-    medquad = MedQuAD(str(shared / "data/medquad/medquad.csv")).rows()
-    assert (medquad.seen, len(medquad.examples)) == (1_173, 1_173)
+    medquad = MedQuAD(str(shared / "data/medquad/medquad_full.csv.gz")).rows()
+    assert (medquad.seen, len(medquad.examples)) == (13_000, 12_541)
+    assert medquad.skipped == {"repeated_answer": 459}
 
 
 def test_messages_are_plain_records() -> None:

@@ -77,12 +77,12 @@ def _filled(
 ) -> npt.NDArray[np.int64]:
     """The first of the groups that fit into `size` rows together; exactly, where they can."""
     taken: list[int] = []
-    for group in free:
+    for group in free.tolist():
         if size == 0:
             break
         if counts[group] <= size:
             taken.append(group)
-            size -= counts[group]
+            size -= int(counts[group])
     return np.array(taken, dtype=np.int64)
 
 

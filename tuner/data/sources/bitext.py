@@ -55,6 +55,7 @@ class Bitext(Source):
         revision: branch, tag or commit of the hub data set.
         placeholders: `keep` slots such as `{{Order Number}}`, `fill` them with invented values, the
             same within a row and drawn from `seed` and the row's text, or `strip` them.
+        reply: what is learned: the `response`, or the `intent`'s name, to make a classifier.
     """
 
     hub = "bitext/Bitext-customer-support-llm-chatbot-training-dataset"
@@ -68,16 +69,18 @@ class Bitext(Source):
         seed: int = 0,
         revision: str | None = None,
         placeholders: Literal["keep", "fill", "strip"] = "keep",
+        reply: Literal["response", "intent"] = "response",
     ) -> None:
         super().__init__(path, limit, seed, revision)
         self.placeholders: Literal["keep", "fill", "strip"] = placeholders
+        self.reply: Literal["response", "intent"] = reply
 
     def example(self, row: Row, where: str) -> Example | Rejected | None:
         """See the base class."""
         missing = self.required - row.keys()
         if missing:
             return Rejected(f"no_column_{min(missing)}", where)
-        prompt, reply = text_of(row, "instruction"), text_of(row, "response")
+        prompt, reply = text_of(row, "instruction"), text_of(row, self.reply)
         if not prompt or not reply:
             return Rejected("no_prompt" if not prompt else "no_reply", where)
         if LOST_CHARACTER in prompt or LOST_CHARACTER in reply:

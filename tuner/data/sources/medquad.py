@@ -6,7 +6,10 @@ qtype, Question, Answer. One real question: "What are the symptoms of Parasites 
 
 from __future__ import annotations
 
-from tuner.data.example import Example, Message, Rejected
+from collections.abc import Iterator
+from typing import Literal
+
+from tuner.data.example import Example, Item, Message, Rejected, Skipped, digest
 from tuner.data.reading import Row
 from tuner.data.sources.base import Source, group_of, text_of
 
@@ -15,13 +18,15 @@ class MedQuAD(Source):
     """Medical questions with long, factual answers (BMC Bioinformatics 20:511).
 
     A group is a focus area where the set names one, else a question. Rows without an answer
-    (copyright removals of the original) are rejected and counted.
+    (copyright removals of the original) are rejected and counted. Some answers stand word for word
+    under hundreds of questions ("This condition is inherited in an autosomal recessive pattern").
 
     Args:
         path: a local copy (CSV in either form).
         limit: use this many examples, drawn at random; all when null.
         seed: seed of that draw.
         revision: branch, tag or commit of the hub data set.
+        repeated_answers: `drop` all rows but the first that have one answer, or `keep` them.
     """
 
     hub = "keivalya/MedQuad-MedicalQnADataset"
@@ -33,8 +38,21 @@ class MedQuAD(Source):
         limit: int | None = None,
         seed: int = 0,
         revision: str | None = None,
+        repeated_answers: Literal["drop", "keep"] = "drop",
     ) -> None:
         super().__init__(path, limit, seed, revision)
+        self.repeated_answers: Literal["drop", "keep"] = repeated_answers
+
+    def _items(self) -> Iterator[Item]:
+        seen = set[str]()
+        for item in super()._items():
+            if self.repeated_answers == "drop" and isinstance(item, Example):
+                answer = digest(item.reply)
+                if answer in seen:
+                    yield Skipped("repeated_answer", str(item.meta["where"]))
+                    continue
+                seen.add(answer)
+            yield item
 
     def example(self, row: Row, where: str) -> Example | Rejected | None:
         """See the base class."""
