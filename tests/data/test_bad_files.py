@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -192,3 +193,27 @@ def test_parquet_gives_the_rows_of_the_same_table(tmp_path: Path, pico: Any) -> 
     found = ConversationData(Conversations(str(tmp_path / "a.parquet"))).prepare(pico)
     assert found.account["rows_out"] == 40
     assert found.account["rejected"] == [f"{tmp_path}/a.parquet[40]: no_reply"]
+
+
+def test_paths_outside_the_allowed_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, outside = tmp_path / "in" / "a.jsonl", tmp_path / "out.jsonl"
+    inside.parent.mkdir()
+    for file in (inside, outside):
+        file.write_text(LINES)
+    (tmp_path / "in" / "link.jsonl").symlink_to(outside)
+    monkeypatch.setenv("TUNER_DATA_ROOTS", f"{tmp_path / 'none'}:{tmp_path / 'in'}")
+    assert Conversations(str(inside)).rows().seen == 40
+    for path in (
+        outside,
+        tmp_path / "in/../out.jsonl",
+        tmp_path / "in/link.jsonl",
+        "missing.jsonl",
+    ):
+        with pytest.raises(UserError, match=r"path: .* is outside the folders .*TUNER_DATA_ROOTS"):
+            Conversations(str(path)).rows()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(UserError, match="no ordinary file"):
+        Conversations(str(tmp_path / "a.jsonl")).rows()

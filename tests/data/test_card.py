@@ -101,6 +101,7 @@ def test_planted_leaks_reach_the_card(write: Write, pico: Any, tmp_path: Path) -
     assert card["leak_check"] == {
         "test_rows": 5,
         "contaminated": 0,
+        "prompts_exact": 0,
         "prompts_in_train": 0,
         "near_duplicates_in_train": 0,
         "prompts_13gram": 0,

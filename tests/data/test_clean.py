@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,24 @@ def test_every_dropped_row_is_written_down(write: Any, pico: Any) -> None:
 def test_marks_of_a_speaker_are_flagged_and_stay_text(write: Any, pico: Any) -> None:
     found = prepare(write("a.jsonl", rows(ENGLISH)), pico)
     assert found.account["flagged"]["role_mark_in_text"] == 1
+    (place,) = found.account["flagged_rows"]
+    assert re.fullmatch(r".*a\.jsonl:\d+: role_mark_in_text", place)
     assert any("<|user|>" in e.prompt[-1].content for e in found.splits["train"])
+
+
+def test_reply_tokens_lost_at_the_length_limit_are_counted(write: Any, pico: Any) -> None:
+    long = [("Tell me", "word " * 600), ("And again", "word " * 600)]
+    path = write(
+        "a.jsonl", rows([(f"question {n}, which is it?", "fine") for n in range(30)] + long)
+    )
+    dropped = prepare(path, pico).account
+    assert dropped["reply_tokens_lost"]["tokens"] >= 1200
+    assert dropped["dropped"] == {"longer_than_max_length": 2}
+    kept = sum(split["supervised_tokens"] for split in dropped["splits"].values())
+    lost = dropped["reply_tokens_lost"]["tokens"]
+    assert dropped["reply_tokens_lost"]["share"] == pytest.approx(lost / (lost + kept))
+    whole = ConversationData(Conversations(path), max_length=2048, val_size=0, test_size=0.1)
+    assert whole.prepare(pico).account["reply_tokens_lost"] == {"tokens": 0, "share": 0.0}
 
 
 def test_redaction_changes_and_counts(write: Any, pico: Any) -> None:

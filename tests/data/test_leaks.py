@@ -58,6 +58,15 @@ def test_common_phrases_do_not_count() -> None:
     assert shared_ngrams([f"{phrase} new?"], learned[:3] + texts(200, seed=5)).all()
 
 
+def test_what_follows_a_common_phrase_does_not_count_alone() -> None:
+    ask = "please write a short and friendly reply to this message of one of my customers"
+    learned = [
+        f"{ask} number {i} is waiting {'since we met in may ' * (i == 3)}" for i in range(90)
+    ]
+    test = [f"{ask} number 3 is on", f"{ask} number 3 is waiting since we met in may", "number"]
+    assert shared_ngrams(test, learned).tolist() == [False, True, False]
+
+
 def test_nothing_to_compare() -> None:
     assert shared_ngrams([], ["a"]).tolist() == []
     assert shared_ngrams(["a b c"], []).tolist() == [False]

@@ -62,8 +62,11 @@ def _markdown(card: dict[str, Any]) -> str:
         *(f"- part: {part}" for part in source.get("sources", [])),
         f"- rows: {card['rows_in']:,} in, {card['rows_out']:,} out; "
         f"{card['truncated']:,} were trimmed, no reply was cut",
+        f"- reply tokens lost with rows or turns over the length limit: "
+        f"{card['reply_tokens_lost']['tokens']:,} ({card['reply_tokens_lost']['share']:.1%})",
         f"- tokenizer: {card['tokenizer']['name']} ({card['tokenizer']['vocabulary']:,} pieces)",
         *(f"- rows with {name.replace('_', ' ')}: {n:,}" for name, n in card["flagged"].items()),
+        *(f"  - {_cell(row)}" for row in card["flagged_rows"]),
         "",
         "| step | rows in | dropped | changed |",
         "|---|--:|--:|--:|",
@@ -92,8 +95,9 @@ def _markdown(card: dict[str, Any]) -> str:
         + " |",
         "",
         f"Leak check: of {leaks['test_rows']:,} test rows, {leaks['contaminated']:,} have a "
-        f"question that training has seen: {leaks['prompts_in_train']:,} the same but for case "
-        f"and punctuation, {leaks['near_duplicates_in_train']:,} a near duplicate, "
+        f"question that training has seen: {leaks['prompts_exact']:,} letter for letter, "
+        f"{leaks['prompts_in_train']:,} the same but for case and punctuation, "
+        f"{leaks['near_duplicates_in_train']:,} a near duplicate, "
         f"{leaks['prompts_13gram']:,} a run of 13 words. Replies: {leaks['replies_in_train']:,} "
         f"the same, {leaks['replies_13gram']:,} a run of 13 words.",
     ]

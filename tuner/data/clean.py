@@ -102,7 +102,8 @@ class Cleaned:
         all_lengths: tokens of each row before the length limit.
         dropped: rows taken out.
         changed: rows changed, by step.
-        flags: rows with something to look at, by what it is.
+        flagged: rows with something to look at: what it is, and where.
+        reply_tokens: tokens with loss of all rows, before the length limit.
     """
 
     batch: Any  # pyarrow.RecordBatch
@@ -116,7 +117,8 @@ class Cleaned:
     all_lengths: npt.NDArray[np.int32]
     dropped: list[Dropped] = field(default_factory=list[Dropped])
     changed: Counter[str] = field(default_factory=Counter[str])
-    flags: Counter[str] = field(default_factory=Counter[str])
+    flagged: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    reply_tokens: int = 0
 
 
 STEPS = ("keywords", "language", "charset", "redaction", "control_tokens", "length")
@@ -153,7 +155,8 @@ class Cleaner:
     def __call__(self, examples: Sequence[Example]) -> Cleaned:
         """Clean, render and tokenise a block of rows."""
         dropped: list[Dropped] = []
-        changed, flags = Counter[str](), Counter[str]()
+        changed = Counter[str]()
+        flagged: list[tuple[str, str]] = []
         wanted: list[Example] = []
         for example in examples:
             found = self._why_not(example)
@@ -165,7 +168,8 @@ class Cleaner:
             if found is not None:
                 dropped.append(Dropped(*found, str(example.meta.get("where", ""))))
                 continue
-            flags["role_mark_in_text"] += any(ROLE_MARK.search(m.content) for m in example.messages)
+            if any(ROLE_MARK.search(message.content) for message in example.messages):
+                flagged.append(("role_mark_in_text", str(example.meta.get("where", ""))))
             wanted.append(annotate(example, self.rules.annotate))
         encoded = encode([example.messages for example in wanted], self.prompt, self.tokenizer)
         all_lengths = np.array([len(item.input_ids) for item in encoded], dtype=np.int32)
@@ -191,7 +195,8 @@ class Cleaner:
             all_lengths=all_lengths,
             dropped=dropped,
             changed=changed,
-            flags=flags,
+            flagged=flagged,
+            reply_tokens=sum(item.targets for item in encoded),
         )
 
     def _why_not(self, example: Example) -> tuple[str, str] | None:

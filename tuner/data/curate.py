@@ -7,16 +7,17 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tuner.data.clean import STEPS, Cleaner, Curation, Dropped
+from tuner.data.account import Account, listed
+from tuner.data.clean import Cleaner, Curation, Dropped
 from tuner.data.example import Example, Item, Rejected, Skipped
 from tuner.data.leaks import leak_check
 from tuner.data.near import Families, first_rows
@@ -27,7 +28,6 @@ from tuner.errors import UserError
 
 FEW_LEAKS = 5  # test rows: a share of very few says little
 BLOCK = 1000  # examples cleaned together
-SHOWN = 20  # dropped rows that are kept at hand for messages and the card
 REJECTED = "rejected.jsonl"  # every row that was dropped: step, reason, where
 ARRAYS = ("ids", "draws", "prompts", "replies", "lengths", "targets")
 
@@ -103,105 +103,60 @@ def curate(
     Raises:
         UserError: no rows, too many malformed, nothing left to train on, or too many leaks.
     """
-    build = _Build(cleaner, folder, hint)
     with (folder / REJECTED).open("w", encoding="utf-8") as rejected:
-        build.ingest(items, rejected, processes or os.cpu_count() or 1)
+        build = _Build(cleaner, folder, Account(rejected))
+        build.ingest(items, hint, processes or os.cpu_count() or 1)
         index = build.index()
-        kept = build.distinct(index, rejected)
+        kept = build.distinct(index)
     return build.finish(index, kept, val_size, test_size)
 
 
 class _Build:
     """The state of one preparation."""
 
-    def __init__(self, cleaner: Cleaner, folder: Path, hint: str) -> None:
-        self.hint = hint
+    def __init__(self, cleaner: Cleaner, folder: Path, account: Account) -> None:
         self.cleaner = cleaner
         self.rules: Curation = cleaner.rules
         self.folder = folder
-        self.seen = 0
-        self.malformed = Counter[str]()
-        self.steps = Counter[str]()  # rows dropped, by step
-        self.reasons = Counter[str]()
-        self.changed = Counter[str]()
-        self.flags = Counter[str]()
-        self.shown: list[Dropped] = []
+        self.account = account
         self.parts: list[dict[str, npt.NDArray[Any]]] = []
-        self.all_lengths: list[npt.NDArray[np.int32]] = []
         self.families = Families(folder) if self.rules.near_duplicates != "keep" else None
 
-    def drop(self, one: Dropped, rejected: IO[str]) -> None:
-        self.steps[one.step] += 1
-        self.reasons[one.reason] += 1
-        if one.step == "validity" and len(self.shown) < SHOWN:
-            self.shown.append(one)
-        # ASCII alone: a reason may hold half of a surrogate pair.
-        rejected.write(json.dumps(asdict(one)) + "\n")
-
-    def ingest(self, items: Iterable[Item], rejected: IO[str], processes: int) -> None:
+    def ingest(self, items: Iterable[Item], hint: str, processes: int) -> None:
         """Clean block by block and write what is left."""
-        blocks = _blocks(self._examples(items, rejected))
+        blocks = _blocks(self._examples(items))
         with pa.OSFile(str(self.folder / ROWS), "wb") as file, pa.ipc.new_file(file, SCHEMA) as out:
             for block in cleaned(blocks, self.cleaner, processes):
                 if block.batch.num_rows:
                     out.write_batch(block.batch)
                 self.parts.append({name: getattr(block, name) for name in ARRAYS})
-                self.all_lengths.append(block.all_lengths)
-                self.changed.update(block.changed)
-                self.flags.update(block.flags)
+                self.account.add(block)
                 if self.families is not None:
                     self.families.add(block.signatures)
-                for one in block.dropped:
-                    self.drop(one, rejected)
-        self._refuse_bad()
+        if not self.account.seen:
+            raise UserError("data.source: there are no rows in it")
+        if self.account.malformed.total() > self.rules.max_rejected * self.account.seen:
+            raise UserError(self.account.why_malformed(self.rules.max_rejected, hint))
 
-    def _examples(self, items: Iterable[Item], rejected: IO[str]) -> Iterator[Example]:
+    def _examples(self, items: Iterable[Item]) -> Iterator[Example]:
         for item in items:
-            self.seen += 1
+            self.account.seen += 1
             if isinstance(item, Rejected):
-                self.malformed[item.reason] += 1
-                self.drop(Dropped("validity", item.reason, item.where), rejected)
+                self.account.reject(item.reason, item.where)
             elif isinstance(item, Skipped):
-                self.drop(Dropped("source", item.reason, item.where), rejected)
+                self.account.drop(Dropped("source", item.reason, item.where))
             else:
                 yield item
 
-    def _refuse_bad(self) -> None:
-        if not self.seen:
-            raise UserError("data.source: there are no rows in it")
-        malformed = self.malformed.total()
-        if malformed > self.rules.max_rejected * self.seen:
-            shown = "\n".join(f"  {one.where}: {one.reason}" for one in self.shown[:5])
-            raise UserError(
-                f"data.source: {malformed} of {self.seen} rows cannot be used "
-                f"({_listed(self.malformed)}); up to {self.rules.max_rejected:.0%} "
-                f"(data.curation.max_rejected) would be dropped and counted. "
-                f"{self.hint}{'. ' if self.hint else ''}The first:\n{shown}"
-            )
-
     def index(self) -> dict[str, npt.NDArray[Any]]:
         """What is kept in memory of every row."""
-        if not self.parts:
-            raise UserError(self._nothing_left(np.zeros(0, np.int32)))
+        if not any(len(part["ids"]) for part in self.parts):
+            raise UserError(self.account.why_nothing_left(self.cleaner.max_length))
         index = {name: np.concatenate([part[name] for part in self.parts]) for name in ARRAYS}
         self.parts.clear()
-        if not len(index["ids"]):
-            raise UserError(self._nothing_left(np.concatenate(self.all_lengths)))
         return index
 
-    def _nothing_left(self, lengths: npt.NDArray[np.int32]) -> str:
-        dropped = _listed(self.reasons)
-        if self.reasons["longer_than_max_length"] and len(lengths):
-            return (
-                f"data.max_length: {self.cleaner.max_length} tokens leave nothing to train on: the "
-                f"shortest of {len(lengths)} rows has {lengths.min()} tokens, the longest "
-                f"{lengths.max()}. Dropped: {dropped}"
-            )
-        return f"data.source: none of {self.seen} rows is left to train on. Dropped: {dropped}"
-
-    def distinct(
-        self, index: dict[str, npt.NDArray[Any]], rejected: IO[str]
-    ) -> npt.NDArray[np.int64]:
+    def distinct(self, index: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
         """Drop repetitions; give near duplicates one draw. Returns the rows that are left."""
         first = first_rows(index["ids"])
         rows = np.arange(len(first))
@@ -211,7 +166,7 @@ class _Build:
         def drop(which: npt.NDArray[np.bool_], step: str, reason: str) -> None:
             for row in np.flatnonzero(which):
                 where = str(store.example(int(row)).meta.get("where", ""))
-                self.drop(Dropped(step, reason, where), rejected)
+                self.account.drop(Dropped(step, reason, where))
 
         drop(~kept, "exact_duplicates", "repeated")
         index["family"] = rows
@@ -223,8 +178,8 @@ class _Build:
         # every question, and no reason to keep them together.
         template = sizes > max(len(rows) / 10, min(20, len(rows) / 2))
         index["family"] = family = np.where(template, rows, family)
-        self.flags["template_rows"] = int(template[kept].sum())
-        self.flags["near_duplicates"] = int((kept & (family != rows)).sum())
+        self.account.flags["template_rows"] = int(template[kept].sum())
+        self.account.flags["near_duplicates"] = int((kept & (family != rows)).sum())
         if self.rules.near_duplicates == "drop":
             drop(kept & (family != rows), "near_duplicates", "near_duplicate")
             kept &= family == rows
@@ -248,40 +203,21 @@ class _Build:
         if many and "leaks" not in self.rules.allow:
             raise UserError(
                 f"data.curation.max_leaks: {share:.1%} of the test rows were also seen in "
-                f"training ({_listed(Counter(leaks))}), more than {self.rules.max_leaks:.0%}. Give "
+                f"training ({listed(Counter(leaks))}), more than {self.rules.max_leaks:.0%}. Give "
                 "the rows a `group`, set data.curation.near_duplicates to group or drop, or, if "
                 "that is meant, --data.curation.allow '[leaks]'"
             )
         arrays: dict[str, Any] = {name: index[name] for name in ("lengths", "targets")}
-        arrays |= {"contaminated": contaminated, "all_lengths": np.concatenate(self.all_lengths)}
+        arrays |= {"contaminated": contaminated, "all_lengths": self.account.all_lengths}
         np.savez(self.folder / "index.npz", **arrays, **rows)  # pyright: ignore[reportArgumentType]
-        account = {
-            "rows_in": self.seen,
+        account = self.account.as_json() | {
             "rows_out": len(kept),
-            "steps": self._steps(),
-            "dropped": dict(self.reasons.most_common()),
-            "truncated": self.changed["length"],
-            "rejected": [f"{one.where}: {one.reason}" for one in self.shown],
-            "flagged": {name: count for name, count in sorted(self.flags.items()) if count},
-            "token_length_quantiles": _quantiles(np.concatenate(self.all_lengths)),
             "splits": {name: _split(index, which) for name, which in rows.items()},
             "leak_check": leaks,
         }
         text = json.dumps(account, indent=2)
         (self.folder / "account.json").write_text(text + "\n", encoding="utf-8")
         return Curated.open(self.folder)
-
-    def _steps(self) -> list[dict[str, Any]]:
-        """The steps in their order, each with the rows that came, went and changed."""
-        names = ("source", "validity", *STEPS, "exact_duplicates", "near_duplicates")
-        rows, steps = self.seen, list[dict[str, Any]]()
-        for name in names:
-            dropped = self.steps[name]
-            steps.append(
-                {"step": name, "rows": rows, "dropped": dropped, "changed": self.changed[name]}
-            )
-            rows -= dropped
-        return steps
 
 
 def _split(index: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -297,15 +233,6 @@ def _split(index: dict[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> d
 def split_hash(ids: Iterable[str]) -> str:
     """SHA-256 of the sorted ids of a split: equal for equal rows in any order."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
-
-
-def _quantiles(lengths: npt.NDArray[np.int32]) -> dict[str, int]:
-    shares = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
-    return {f"{q:g}": int(v) for q, v in zip(shares, np.quantile(lengths, shares), strict=True)}
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{name}: {count}" for name, count in counts.most_common())
 
 
 def _blocks(examples: Iterator[Example]) -> Iterator[list[Example]]:

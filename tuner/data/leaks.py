@@ -16,6 +16,7 @@ from tuner.data.store import Store
 
 WORDS = 13  # as GPT-3's appendix C has it (Brown et al. 2020, arXiv:2005.14165)
 COMMON = 10  # training texts from which on a run of words is a common phrase (likewise)
+FEW = 50  # one in so many, where there are few
 BLOCK = 4096  # texts handled at a time
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing, Knuth's 64-bit constant
 
@@ -50,8 +51,8 @@ def ngrams(texts: Sequence[str]) -> tuple[Hashes, npt.NDArray[np.int64]]:
 def shared_ngrams(test: Iterable[str], learned: Iterable[str]) -> npt.NDArray[np.bool_]:
     """Which test texts share a run of 13 words with a learned text.
 
-    Runs that more than 10 learned texts hold, or more than a tenth of few, are common phrases and
-    do not count.
+    Runs that more than 10 learned texts hold, or more than one in 50, are common phrases. They do
+    not count, nor do runs that are made of one for the larger part.
 
     Returns:
         (number of test texts,) bool.
@@ -69,9 +70,17 @@ def shared_ngrams(test: Iterable[str], learned: Iterable[str]) -> npt.NDArray[np
         hit = wanted[place] == runs
         pairs = np.unique(place[hit] * BLOCK + text[hit])  # a run counts once a text
         seen += np.bincount(pairs // BLOCK, minlength=len(wanted))
-    leaked = wanted[(seen > 0) & (seen <= min(COMMON, max(texts // 10, 1)))]
+    times = seen[np.searchsorted(wanted, hashes)]
+    phrase = times > min(COMMON, max(texts // FEW, 1))
+    leaked = times > 0
+    for step in range(min(WORDS // 2 + 1, len(places))):
+        beside = (
+            places[step:] == places[: len(places) - step]
+        )  # runs of one text, `step` words apart
+        leaked[step:] &= ~(beside & phrase[: len(phrase) - step])
+        leaked[: len(leaked) - step] &= ~(beside & phrase[step:])
     shared = np.zeros(count, dtype=np.bool_)
-    shared[places[np.isin(hashes, leaked)]] = True
+    shared[places[leaked]] = True
     return shared
 
 
@@ -113,13 +122,19 @@ def leak_check(
         return np.isin(index[name][test], index[name][learned])
 
     def questions(which: npt.NDArray[np.int64]) -> Iterator[str]:
-        return ("\n".join(m.content for m in store.messages(int(row))[:-1]) for row in which)
+        return ("\n".join(m.content for m in turns[:-1]) for turns in store.stream(which))
 
     def replies(which: npt.NDArray[np.int64]) -> Iterator[str]:
-        return (store.messages(int(row))[-1].content for row in which)
+        return (turns[-1].content for turns in store.stream(which))
 
+    alike = equal("prompts")
+    known = learned[np.isin(index["prompts"][learned], index["prompts"][test[alike]])]
+    texts = {turns[-2].content for turns in store.stream(known)}
+    exact = np.zeros(len(test), dtype=np.bool_)
+    exact[alike] = [turns[-2].content in texts for turns in store.stream(test[alike])]
     found = {
-        "prompts_in_train": equal("prompts"),
+        "prompts_exact": exact,
+        "prompts_in_train": alike,
         "near_duplicates_in_train": equal("family"),
         "prompts_13gram": shared_ngrams(questions(test), questions(learned)),
         "replies_in_train": equal("replies"),

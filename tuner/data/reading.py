@@ -78,10 +78,12 @@ def existing(path: str | os.PathLike[str]) -> Path:
     """The file of a path; `~` is the user's home.
 
     Raises:
-        UserError: there is no such file, or it is a folder.
+        UserError: there is no such file, it is a folder or a device, or it lies outside the folders
+            of the environment variable TUNER_DATA_ROOTS, where that is set.
     """
     try:
         file = Path(path).expanduser()
+        _refuse_outside(file)
         if not file.exists():
             raise UserError(f"data.source.path: no such file: {file}.{_near(file)}")
     except OSError as error:
@@ -90,7 +92,20 @@ def existing(path: str | os.PathLike[str]) -> Path:
         raise UserError(f"data.source.path: {path}: {error}") from error
     if file.is_dir():
         raise UserError(f"data.source.path: {file} is a folder; name one {'/'.join(SUFFIXES)} file")
+    if not file.is_file():  # a pipe would be waited for without end
+        raise UserError(f"data.source.path: {file} is no ordinary file")
     return file
+
+
+def _refuse_outside(file: Path) -> None:
+    """Keep to the folders that whoever runs a shared machine allows, links followed."""
+    roots = [root for root in os.environ.get("TUNER_DATA_ROOTS", "").split(os.pathsep) if root]
+    real = file.resolve()
+    if roots and not any(real.is_relative_to(Path(root).expanduser().resolve()) for root in roots):
+        raise UserError(
+            f"data.source.path: {file} is outside the folders that data may be read from: "
+            f"{', '.join(roots)} (TUNER_DATA_ROOTS)"
+        )
 
 
 def read_hub(name: str, revision: str | None, columns: set[str]) -> Iterator[Located]:

@@ -46,6 +46,11 @@ def _messages_json(example: Example) -> str:
     return json.dumps([[m.role, m.content] for m in example.messages], ensure_ascii=False)
 
 
+def _messages(text: str) -> tuple[Message, ...]:
+    turns: list[list[Any]] = json.loads(text)
+    return tuple(Message(role, content) for role, content in turns)
+
+
 def loss_ranges(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """Half-open ranges of tokens with a label, end to end: (2 n,) int32."""
     edges = np.diff(np.concatenate([[0], (labels != IGNORED).astype(np.int8), [0]]))
@@ -81,8 +86,20 @@ class Store:
     def messages(self, row: int) -> tuple[Message, ...]:
         """The turns of a row."""
         batch, place = self._locate(row)
-        turns: list[list[Any]] = json.loads(batch.column("messages")[place].as_py())
-        return tuple(Message(role, content) for role, content in turns)
+        return _messages(batch.column("messages")[place].as_py())
+
+    def stream(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[Message, ...]]:
+        """The turns of many rows, read block by block: the file's pages do not stay in memory."""
+        wanted = pa.ipc.IpcReadOptions(included_fields=[SCHEMA.get_field_index("messages")])
+        with pa.OSFile(str(self.folder / ROWS)) as file:
+            reader = pa.ipc.open_file(file, options=wanted)
+            blocks = np.searchsorted(self._ends, rows, side="right")
+            for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(blocks)) + 1):
+                if len(run):
+                    batch = reader.get_batch(int(blocks[run[0]]))
+                    start = int(self._ends[blocks[run[0]]]) - batch.num_rows
+                    for text in batch.column(0).take(pa.array(rows[run] - start)).to_pylist():
+                        yield _messages(text)
 
     def example(self, row: int) -> Example:
         """The conversation of a row."""
