@@ -67,6 +67,40 @@ def test_results_are_recomputed_from_the_predictions(
     assert results["systems"]["small"]["trainable_params"] == record["trainable_params"]
 
 
+def test_slices_by_what_training_has_seen_and_by_annotation(
+    fit: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "prompt": f"{'Urgent: w' if n % 2 else 'W'}here is parcel {n % 30}{'!' * (n // 30)}",
+            "completion": f"At door {n}.",
+            "group": str(n),
+        }
+        for n in range(60)
+    ]
+    path = tmp_path / "leaky.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = fit(
+        *("--name=leaky", "--trainer.max_steps=1", "--data.test_size=0.3"),
+        *("--data.source=Conversations", f"--data.source.path={path}"),
+        *("--data.curation.near_duplicates=keep", "--data.curation.allow=[leaks]"),
+        "--data.curation.annotate=[priority,kind]",
+    )
+    leaks = json.loads((run / "data_card.json").read_text())["leak_check"]
+    assert 0 < leaks["contaminated"] < leaks["test_rows"]
+    logs = run.parent.parent
+    assert main(["leaky", "--logs", str(logs), "--max_new_tokens", "2"]) == 0
+    folder = logs / "compare" / "leaky"
+    slices = json.loads((folder / "results.json").read_text())["slices"]
+    counts = {(s["slice"], s["value"]): s["n"] for s in slices if s["system"] == "base"}
+    assert counts["seen", "contaminated"] == leaks["contaminated"]
+    assert counts["seen", "clean"] == leaks["test_rows"] - leaks["contaminated"]
+    assert {value for name, value in counts if name == "priority"} == {"high", "low"}
+    assert "kind" not in {name for name, _ in counts}, "all are of one kind"
+    first = json.loads((folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert first["slices"].keys() == {"seen", "priority", "kind"}
+
+
 def test_plain_peft_gives_the_same_replies(
     compare: Callable[..., tuple[dict[str, Any], list[dict[str, Any]]]],
     run: Path,

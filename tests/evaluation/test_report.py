@@ -142,6 +142,21 @@ def test_examples_are_a_seeded_draw_and_the_same_everywhere(
     assert render_markdown(results, rows[::-1]) == render_markdown(results, rows)
 
 
+def test_every_slice_has_a_table(plain: tuple[dict[str, Any], list[Prediction]]) -> None:
+    results, rows = plain
+    cells = [
+        {**one, "slice": "seen", "value": one["category"].replace("c", "mark")}
+        for one in results["categories"]
+    ]
+    results = results | {"slices": cells}
+    text = render_markdown(results, rows)
+    assert re.findall(r"^\| (category|seen) \| n \|", text, re.M) == ["category", "seen"]
+    assert {cell["value"] for cell in cells} == set(re.findall(r"^\| (mark\d) \| \d", text, re.M))
+    page = render_html(results, rows)
+    assert re.findall(r"<tr><th>(category|seen)</th><th>n</th>", page) == ["category", "seen"]
+    assert page.count("<td>mark0</td>") == 1
+
+
 def hostile() -> tuple[dict[str, Any], list[Prediction]]:
     results, rows = made(
         {"base": [HOSTILE] * 4, "lora|<b>*x*": [HOSTILE + "one"] * 4},
@@ -149,6 +164,12 @@ def hostile() -> tuple[dict[str, Any], list[Prediction]]:
         reference=HOSTILE + REFERENCE,
         category=HOSTILE,
     )
+    rows = [replace(row, slices={"part": HOSTILE + row.id[-1:]}) for row in rows]
+    results["slices"] = [
+        {**one, "slice": "part", "value": HOSTILE + str(place)}
+        for one in results["categories"]
+        for place in range(2)
+    ]
     results |= {"command": HOSTILE, "environment": {HOSTILE: HOSTILE}, "decoding": {"x": HOSTILE}}
     return results, rows
 

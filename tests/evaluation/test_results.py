@@ -156,6 +156,29 @@ def test_categories_have_their_own_values(rows: list[Prediction]) -> None:
     assert found["b", "lora"]["ci95"]["rougeL"] == [1, 1]
 
 
+def test_slices_have_their_own_values(rows: list[Prediction]) -> None:
+    marked = [
+        replace(row, slices={"seen": "ab"[row.id == "e02"], "intent": row.id, "kind": "question"})
+        for row in rows
+    ]
+    found = results(marked)["slices"]
+    assert {one["slice"] for one in found} == {"seen", "intent"}, "kind parts nothing"
+    (lost,) = [one for one in found if (one["value"], one["system"]) == ("b", "qlora")]
+    assert (lost["n"], lost["metrics"]["rougeL"]) == (1, 0)
+    assert results(marked)["categories"] == results(rows)["categories"]
+    part = [row for row in marked if row.slices["seen"] == "a"]
+    alone = results(part)["systems"]["qlora"]
+    (rest,) = [one for one in found if (one["value"], one["system"]) == ("a", "qlora")]
+    assert rest["metrics"] == alone["metrics"]
+    assert rest["ci95"] == alone["ci95"]
+
+
+def test_a_name_for_each_example_is_no_slice(rows: list[Prediction]) -> None:
+    many = [replace(rows[0], id=f"e{n}", slices={"part": str(n)}) for n in range(51)]
+    assert results(many)["slices"] == []
+    assert len(results(many[:50])["slices"]) == 50
+
+
 def test_worst_are_the_lowest_with_ties_by_id(rows: list[Prediction]) -> None:
     worst = results(rows[::-1])["worst"]
     assert [one["id"] for one in worst if one["system"] == "qlora"] == [

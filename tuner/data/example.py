@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# What a comparison is sliced by, beside the category, where the meta of examples has it: the
+# annotators' words, the intent, the part of a mixture, and whether training has seen the question.
+SLICES = ("seen", "part", "kind", "intent", "sentiment", "priority")
+
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 

@@ -12,6 +12,7 @@ import torch
 
 from tuner.backbone import load_tokenizer
 from tuner.data.encode import encode_header
+from tuner.data.example import SLICES
 from tuner.evaluation.predictions import Prediction, write_atomically, write_predictions
 from tuner.evaluation.report import render_html, render_markdown
 from tuner.evaluation.results import Setting, build_results, write_results
@@ -78,6 +79,7 @@ def answer(system: System, test_set: TestSet, decoding: Decoding) -> list[Predic
             new_tokens=reply.new_tokens,
             seconds=reply.seconds,
             group=example.group,
+            slices={key: str(example.meta[key]) for key in SLICES if example.meta.get(key)},
         )
         for example, reply in zip(test_set.examples, replies, strict=True)
     ]

@@ -4,7 +4,8 @@ A row of predictions.jsonl:
 
     {"system": "lora", "id": "d41d8cd9", "category": "REFUND", "prompt": "<|user|>\nWhere ...",
      "reference": "...", "prediction": "...", "stop_reason": "eos", "new_tokens": 41,
-     "seconds": 0.8, "scores": {"rougeL": 0.41}, "group": "refund-status"}
+     "seconds": 0.8, "scores": {"rougeL": 0.41}, "group": "refund-status",
+     "slices": {"sentiment": "negative", "seen": "clean"}}
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Prediction:
         scores: value from 0 to 1 under each metric's key.
         group: examples of one group are not independent of each other; empty if the example stands
             alone.
+        slices: other ways to part the examples than by category, such as `sentiment`, and the part
+            that this example belongs to.
     """
 
     system: str
@@ -53,6 +56,7 @@ class Prediction:
     seconds: float
     scores: dict[str, float] = field(default_factory=dict[str, float])
     group: str = ""
+    slices: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         """Checks what a hand-edited file is likely to get wrong.

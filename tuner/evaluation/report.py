@@ -55,7 +55,7 @@ def build_view(results: Mapping[str, Any], predictions: Sequence[Prediction]) ->
 
     Returns:
         `results` and, ready to be laid out: `title`, `metrics` (the primary one first), `verdicts`,
-        `comparisons`, `categories`, `examples` and `worst`.
+        `comparisons`, `tables` (a slice each), `examples` and `worst`.
     """
     base, primary, systems = results["base"], results["primary_metric"], results["systems"]
     rows = {(row.system, row.id): row for row in predictions}
@@ -72,7 +72,7 @@ def build_view(results: Mapping[str, Any], predictions: Sequence[Prediction]) ->
         "comparisons": comparisons,
         "plot": _plot(decisive),
         "detectable": _detectable(decisive),
-        "categories": _categories(results),
+        "tables": _tables(results),
         "few": FEW,
         "caveat": CAVEAT,
         "examples": [_example(name, list(systems), rows) for name in drawn],
@@ -197,13 +197,17 @@ def _plot(comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"zero": place(0.0), "rows": rows}
 
 
-def _categories(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Turns the rows per category and system into one row per category."""
-    found: dict[str, dict[str, Any]] = {}
-    for one in results["categories"]:
-        row = found.setdefault(one["category"], {"category": one["category"], "n": one["n"]})
+def _tables(results: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Turns the rows per slice, value and system into one table per slice, one row per value."""
+    cells = [
+        {"slice": "category", "value": one["category"], **one} for one in results["categories"]
+    ]
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for one in [*cells, *results["slices"]]:
+        table = found.setdefault(one["slice"], {})
+        row = table.setdefault(one["value"], {"value": one["value"], "n": one["n"]})
         row[one["system"]] = one
-    return list(found.values())
+    return {name: list(table.values()) for name, table in found.items()}
 
 
 def _example(

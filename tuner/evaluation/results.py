@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 WORST = 5  # rows per system
+MOST_CELLS = 50  # values of a slice; one with more is no slice but a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ def build_results(
     )
     _check(scored, setting, base, primary)
     estimates = estimate(scored, resamples, setting.seed)
+    first = scored.rows[scored.systems[0]]
     tuned = [system for system in scored.systems if system != base]
     pairs = [(base, system) for system in tuned] if base else []
     pairs += combinations(tuned, 2)
@@ -106,7 +108,11 @@ def build_results(
             for index, system in enumerate(scored.systems)
         },
         "comparisons": compare(scored, estimates, pairs, resamples, setting.seed),
-        "categories": _categories(scored, resamples, setting.seed),
+        "categories": [
+            {"category": one.pop("value"), **one}
+            for one in _cells(scored, [row.category for row in first], resamples, setting.seed)
+        ],
+        "slices": _slices(scored, resamples, setting.seed),
         "worst": _worst(scored, tuned, primary),
         "human": None,
     }
@@ -159,18 +165,31 @@ def _system(rows: Sequence[Prediction], described: Mapping[str, Any]) -> dict[st
     }
 
 
-def _categories(scored: Scored, resamples: int, seed: int) -> list[dict[str, Any]]:
+def _cells(
+    scored: Scored, values: Sequence[str], resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Each system's figures on the examples of each value, one of which every example has."""
     positions: dict[str, list[int]] = {}
-    for index, row in enumerate(scored.rows[scored.systems[0]]):
-        positions.setdefault(row.category, []).append(index)
+    for index, value in enumerate(values):
+        positions.setdefault(value, []).append(index)
     found: list[dict[str, Any]] = []
-    for category in sorted(positions):
-        estimates = estimate(scored.subset(positions[category]), resamples, seed)
+    for value in sorted(positions):
+        estimates = estimate(scored.subset(positions[value]), resamples, seed)
         found.extend(
-            {"category": category, "n": len(positions[category]), "system": system}
-            | estimates.system(index)
+            {"value": value, "n": len(positions[value]), "system": system} | estimates.system(index)
             for index, system in enumerate(scored.systems)
         )
+    return found
+
+
+def _slices(scored: Scored, resamples: int, seed: int) -> list[dict[str, Any]]:
+    """The figures by every other slice that parts the examples at all."""
+    first = scored.rows[scored.systems[0]]
+    found: list[dict[str, Any]] = []
+    for name in dict.fromkeys(name for row in first for name in row.slices):
+        values = [row.slices.get(name, "") for row in first]
+        if 1 < len(set(values)) <= MOST_CELLS:
+            found += [{"slice": name, **one} for one in _cells(scored, values, resamples, seed)]
     return found
 
 

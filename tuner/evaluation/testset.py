@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,8 @@ def own_test_split(
 ) -> list[Example]:
     """The test split that runs were kept from seeing.
 
+    `seen` in an example's meta says whether the leak check calls it `clean` or `contaminated`.
+
     Args:
         data: the data module of the first run.
         tokenizer: its base's tokenizer.
@@ -73,7 +75,12 @@ def own_test_split(
         UserError: the data changed since, or a run was split otherwise and may have been trained on
             these rows.
     """
-    examples = list(data.prepare(tokenizer).splits["test"])
+    curated = data.prepare(tokenizer)
+    marks = ("contaminated" if seen else "clean" for seen in curated.contaminated)
+    examples = [
+        replace(example, meta={**example.meta, "seen": mark})
+        for example, mark in zip(curated.splits["test"], marks, strict=True)
+    ]
     if not examples:
         raise UserError("the run has no test split (data.test_size 0); name one with --data YAML")
     found = split_hash(example.id for example in examples)
