@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tuner.data.clean import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.sources.conversations import Conversations
 from tuner.errors import UserError
@@ -211,6 +212,31 @@ def test_paths_outside_the_allowed_roots(tmp_path: Path, monkeypatch: pytest.Mon
     ):
         with pytest.raises(UserError, match=r"path: .* is outside the folders .*TUNER_DATA_ROOTS"):
             Conversations(str(path)).rows()
+
+
+@pytest.mark.parametrize("encoding", ["rot13", "hex", "base64", "undefined", "zip", "none"])
+def test_codecs_that_are_no_encoding(encoding: str, write: Write) -> None:
+    with pytest.raises(UserError, match=rf"encoding: there is no encoding '{encoding}'"):
+        Conversations(write("a.jsonl", LINES), encoding=encoding).rows()
+
+
+def test_a_column_twice_in_parquet(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["prompt", "completion", "prompt"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet: column named twice: 'prompt'"):
+        Conversations(str(tmp_path / "a.parquet")).rows()
+
+
+def test_a_column_of_the_name_that_redaction_uses(write: Write, pico: Any) -> None:
+    odd = [True, 5, "yes", None] * 10
+    rows = [{**row, "redacted": value} for row, value in zip(GOOD, odd, strict=True)]
+    rows[0]["prompt"] = "My mail is jo@example.org"
+    data = ConversationData(Conversations(write("a.jsonl", rows)), curation=Curation(redact=True))
+    steps = {step["step"]: step for step in data.prepare(pico).account["steps"]}
+    assert steps["redaction"]["changed"] == 1
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

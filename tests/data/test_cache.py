@@ -18,6 +18,7 @@ from tuner.data.datamodule import ConversationData
 from tuner.data.prompts.chat import Chat
 from tuner.data.sources.conversations import Conversations
 from tuner.data.sources.mixture import Mixture
+from tuner.errors import UserError
 from tuner.plugins import settings_of
 
 ROWS = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(40)]
@@ -140,3 +141,20 @@ def test_settings_of_nested_plug_ins(path: str) -> None:
     (part,) = found["init_args"]["sources"]
     assert part["init_args"]["limit"] == 3
     assert settings_of(Curation(keywords=("a",)))["keywords"] == ["a"]
+
+
+@pytest.mark.parametrize("file", ["rows.arrow", "index.npz", "account.json"])
+@pytest.mark.parametrize("damage", [lambda f: f.write_bytes(f.read_bytes()[:50]), Path.unlink])
+def test_a_damaged_cache_is_made_again(
+    file: str, damage: Callable[[Path], object], prepare: Prepare, tmp_path: Path
+) -> None:
+    before = [example.id for example in prepare().splits["train"]]
+    (found,) = tmp_path.glob(f"cache/*/{file}")
+    damage(found)
+    assert [example.id for example in prepare().splits["train"]] == before
+
+
+def test_a_cache_that_cannot_be_written(prepare: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data\.cache_dir: cannot write to .*file"):
+        prepare(cache_dir=str(tmp_path / "file"))

@@ -67,6 +67,14 @@ def test_what_follows_a_common_phrase_does_not_count_alone() -> None:
     assert shared_ngrams(test, learned).tolist() == [False, True, False]
 
 
+def test_a_passage_that_several_rows_are_about_counts() -> None:
+    passages = [f"{text} {number}" for number, text in enumerate(texts(20, seed=8)) if text]
+    long = [f"{p} {p[::-1]}" for p in passages if len(p.split()) > 20]
+    learned = [f"{passage} question {n}" for passage in long for n in range(3)]
+    assert len(learned) >= 30
+    assert shared_ngrams([f"{passage} and another" for passage in long], learned).all()
+
+
 def test_nothing_to_compare() -> None:
     assert shared_ngrams([], ["a"]).tolist() == []
     assert shared_ngrams(["a b c"], []).tolist() == [False]

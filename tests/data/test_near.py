@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tuner.data.example import Example, Message
-from tuner.data.near import Families, first_rows, plain, shingles, signature
+from tuner.data.near import Families, first_rows, plain, question, shingles, signature
 
 WORDS = [
     *("order", "parcel", "refund", "late", "broken", "colour", "garden"),
@@ -27,7 +27,9 @@ def families(prompts: list[str], folder: Path) -> list[int]:
     collected = Families(folder)
     examples = [row(prompt) for prompt in prompts]
     for start in range(0, len(examples), 7):  # block by block
-        collected.add(np.stack([signature(e) for e in examples[start : start + 7]]))
+        pieces = [shingles(question(e.messages)) for e in examples[start : start + 7]]
+        sizes = np.array([len(p) for p in pieces], dtype=np.int32)
+        collected.add(np.stack([signature(p) for p in pieces]), sizes)
     ids = np.array([int(example.id, 16) for example in examples], dtype=np.uint64)
     found = collected.join(ids)
     assert not list(folder.iterdir()), "the files of signatures are gone"
@@ -102,7 +104,7 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", " ", "?", "a", "ab", "\U0001f600", "\U0001f600 \U0001f600"])
 def test_the_shortest_texts_have_a_signature(text: str) -> None:
     assert len(shingles(text)) >= 1
-    assert signature(row(text)).shape == (120,)
+    assert signature(shingles(text)).shape == (120,)
 
 
 def test_scripts_other_than_latin_are_no_blank() -> None:

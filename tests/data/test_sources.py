@@ -400,6 +400,24 @@ def test_mixture_keeps_the_proportions_of_its_weights(write: Write) -> None:
             parts(weights=wrong)
 
 
+def test_a_part_of_a_mixture_without_rows_is_named(write: Write) -> None:
+    good = write("a.jsonl", [{"prompt": f"q{n}", "completion": "x"} for n in range(99)])
+    bad = write("b.jsonl", [{"prompt": "q"}])
+    with pytest.raises(UserError, match=r"no row of Conversations 2 can be used.*b\.jsonl:1: "):
+        Mixture([Conversations(good), Conversations(bad)]).rows()
+
+
+def test_bitext_slots_within_slots_and_words_within_words(write: Write) -> None:
+    head = "flags,instruction,category,intent,response\n"
+    line = "B,go,A,a,Press {{Upgrade to {{Account Type}}}} or {{Update Profile}} on {{Date}}.\n"
+    path = write("a.csv", head + line)
+    (filled,) = Bitext(path, placeholders="fill").rows().examples
+    assert not re.search("[{}]", filled.reply)
+    assert "Update Profile" in filled.reply
+    (stripped,) = Bitext(path, placeholders="strip").rows().examples
+    assert stripped.reply == "Press or on."
+
+
 def test_bitext_can_teach_the_intent(write: Write) -> None:
     path = write("a.csv", SLOTS)
     assert {e.reply for e in Bitext(path, reply="intent").rows().examples} == {"cancel_order"}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tuner.data import clean
 from tuner.data.clean import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.example import Example, Message
@@ -82,3 +83,40 @@ def test_the_other_policies(write: Any, pico: Any) -> None:
     assert dropped.dropped["longer_than_max_length"] == 30 - len(dropped.splits["train"]) > 20
     with pytest.raises(UserError, match=r"data.max_length: .*a\.jsonl:\d+ has \d+ tokens"):
         prepare(write, pico, "error")
+
+
+@pytest.mark.parametrize("overlong", ["drop", "trim", "error"])
+def test_rows_too_long_by_far_are_not_tokenised_whole(
+    overlong: Any, write: Any, pico: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    whole = clean.encode
+
+    def counted(rows: Any, *more: Any) -> Any:
+        lengths.extend(sum(len(m.content) for m in row) for row in rows)
+        return whole(rows, *more)
+
+    monkeypatch.setattr(clean, "encode", counted)
+    turns = [
+        {"role": "user" if n % 2 == 0 else "assistant", "content": f"{n}"} for n in range(6000)
+    ]
+    rows: list[Any] = [{"prompt": f"question {n}", "completion": "a"} for n in range(20)]
+    many = [{"messages": turns}, {"prompt": "x " * 2_000_000, "completion": "Fine."}]
+    data = ConversationData(
+        Conversations(write("a.jsonl", [*rows, *many])),
+        max_length=64,
+        val_size=0,
+        test_size=0,
+        curation=Curation(overlong=overlong),
+    )
+    if overlong == "error":
+        with pytest.raises(UserError, match=r"a\.jsonl:21 has 6,000 turns and .* characters"):
+            data.prepare(pico)
+        return
+    found = data.prepare(pico)
+    assert max(lengths) < 64 * 4 * 64
+    trimmed = 2 if overlong == "trim" else 0
+    assert found.account["truncated"] == trimmed
+    assert len(found.splits["train"]) == 20 + trimmed
+    last = [e for e in found.splits["train"] if e.meta.get("trimmed")]
+    assert {e.reply for e in last} <= {"5999", "Fine."}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from tuner.data.example import Example
-from tuner.data.sources.twitter_support import TwitterSupport
+from tuner.data.sources.twitter_support import SIGNATURE, TwitterSupport
 from tuner.errors import UserError
 
+BAD_IDS = [(2**63, 1), ("9" * 30, 1), (77, "inf"), (78, "1e300"), (79, "x"), ("", 1), (80, "nan")]
 Write = Callable[..., str]
 HEADER = ("tweet_id", "author_id", "inbound", "created_at", "text", "response_tweet_id",
           "in_response_to_tweet_id")  # fmt: skip
@@ -118,16 +120,51 @@ def test_a_circle_of_tweets_ends(write: Write) -> None:
     ("content", "message"),
     [
         ("tweet_id,text\n1,a\n", r":1: no column author_id"),
-        (table(TWEETS).replace("\n3,", "\nthree,"), r":5: a tweet_id is no number"),
-        (table(TWEETS) + "1,2\n", r"2 cells, not 7"),
         (table(TWEETS) + '22,"open', "not valid CSV"),
-        (table(TWEETS).encode() + b"\xe9", "not UTF-8"),
+        (table(TWEETS).encode() + b"\xe9", r"twcs\.csv:\d+: not UTF-8"),
         (table([]), "there are no rows in it"),
     ],
 )
 def test_broken_files(content: Any, message: str, write: Write) -> None:
     with pytest.raises(UserError, match=message):
         read(write("twcs.csv", content))
+
+
+def test_bad_tweets_are_counted(write: Write) -> None:
+    content = table(TWEETS).replace("\n3,", "\nthree,") + "1,2\n"
+    content += "".join(f"{one},A,False,x,hello there you,,{two}\n" for one, two in BAD_IDS)
+    found = TwitterSupport(write("twcs.csv", content)).rows()
+    reasons = [item.reason for item in found.rejected]
+    assert reasons.count("wrong_number_of_cells") == 1
+    assert reasons.count("tweet_id_is_no_number") == 1 + len(BAD_IDS)
+    assert found.rejected[0].where.endswith("twcs.csv:5")
+    assert found.examples
+
+
+def test_a_packed_file_is_refused(write: Write) -> None:
+    with pytest.raises(UserError, match="gunzip"):
+        read(write("twcs.csv.gz", gzip.compress(table(TWEETS).encode())))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("We are on it. ^AB", "We are on it."),
+        ("We are on it! *Jane 2/2", "We are on it!"),
+        ("Please DM us. - Anwar", "Please DM us."),
+        ("Let us know -JV", "Let us know"),
+        ("Let us know --JV", "Let us know"),
+        ("Let us know = JJ", "Let us know"),
+        ("Many thanks-Anwar", "Many thanks"),
+        ("Write back /RB", "Write back"),
+        ("Answer yes/no", "Answer yes/no"),
+        ("Open Settings/General", "Open Settings/General"),
+        ("The train is London - Paris", "The train is London - Paris"),
+        ("It runs at 90 km/h", "It runs at 90 km/h"),
+    ],
+)
+def test_signatures_of_agents(text: str, left: str) -> None:
+    assert SIGNATURE.sub("", text) == left
 
 
 def test_the_file_must_be_named() -> None:

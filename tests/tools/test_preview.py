@@ -122,6 +122,7 @@ def test_the_page_holds_the_text_and_no_markup_of_the_data(
     [
         ("--split=tset", "'tset'"),
         ("--rows=0", "--rows: 0 is not allowed"),
+        ("--html=x.html --json", "--json, --html: choose one"),
         ("--rowz=3", "unknown key 'rowz'"),
         ("--data.source.path=nothere.jsonl", "no such file"),
         ("--data.curation.overlong=cut", "data.curation.overlong"),
@@ -131,8 +132,21 @@ def test_the_page_holds_the_text_and_no_markup_of_the_data(
 def test_mistakes(
     option: str, expected: str, arguments: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(option)) == 2
+    assert main(arguments(*option.split())) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_controls_of_a_text_do_not_reach_the_terminal(
+    command: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"\x1b[2J{n} \u202e", "completion": "\x1b]0;title\x07"} for n in range(20)]
+    path = tmp_path / "escapes.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    args = command("fit", f"--data.source.path={path}")[1:]
+    assert main([*args, "--rows=2", "--data.curation.near_duplicates=keep"]) == 0
+    shown = capsys.readouterr().out
+    assert "\\x1b" in shown
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
 
 
 def test_histogram_counts_every_row_once() -> None:

@@ -13,10 +13,13 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
+import pyarrow as pa
 from filelock import FileLock
 
 from tuner.data.curate import Curated
+from tuner.errors import UserError
 from tuner.plugins import settings_of
 
 if TYPE_CHECKING:
@@ -41,10 +44,17 @@ def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> C
         found = build(Path(own.name))
         _KEPT.append(own)
         return found
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{key}.lock"):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / f"{key}.lock").acquire()
+    except OSError as error:
+        raise UserError(
+            f"data.cache_dir: cannot write to {folder}: {error.strerror or error}; name another "
+            "folder, or null for none"
+        ) from error
+    with held:
         target = folder / key
-        if not (target / DONE).is_file():
+        if (found := _opened(target)) is None:
             part = folder / f"{key}.part"
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
@@ -55,8 +65,19 @@ def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> C
                 raise
             shutil.rmtree(target, ignore_errors=True)
             part.rename(target)
+            found = Curated.open(target)
         os.utime(target)  # so that the oldest can be found and deleted
-        return Curated.open(target)
+        return found
+
+
+def _opened(folder: Path) -> Curated | None:
+    """What an earlier preparation left; null where that is nothing, or damaged."""
+    if not (folder / DONE).is_file():
+        return None
+    try:
+        return Curated.open(folder)
+    except (OSError, ValueError, KeyError, BadZipFile, pa.ArrowException):
+        return None
 
 
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []  # deleted when the process ends

@@ -15,11 +15,11 @@ from tuner.data.annotate import Annotator, annotate
 from tuner.data.encode import Encoded, encode, special_texts
 from tuner.data.example import Example, Message, digest
 from tuner.data.language import looks_english
-from tuner.data.near import plain, signature
+from tuner.data.near import SIGNATURE, plain, question, shingles, signature
 from tuner.data.prompts import Prompt
 from tuner.data.redact import redact
 from tuner.data.store import as_batch
-from tuner.data.trim import trim
+from tuner.data.trim import shorten, trim
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,11 +94,12 @@ class Cleaned:
         batch: the rows that are left, as the store has them.
         ids: (n,) uint64 hash of each conversation.
         draws: (n,) uint64 draw of each row's group.
-        prompts: (n,) uint64 hash of the last question, case, punctuation and spacing apart.
+        prompts: (n,) uint64 hash of all before the reply, case, punctuation and spacing apart.
         replies: (n,) uint64 hash of the reply, likewise.
         lengths: (n,) int32 tokens.
         targets: (n,) int32 tokens with loss.
-        signatures: (n, 120) uint32 MinHash values, or (n, 0) where nobody asks for them.
+        signatures: (n, 120) uint32 MinHash values of the same.
+        sizes: (n,) int32 pieces that these were made of.
         all_lengths: tokens of each row before the length limit.
         dropped: rows taken out.
         changed: rows changed, by step.
@@ -114,6 +115,7 @@ class Cleaned:
     lengths: npt.NDArray[np.int32]
     targets: npt.NDArray[np.int32]
     signatures: npt.NDArray[np.uint32]
+    sizes: npt.NDArray[np.int32]
     all_lengths: npt.NDArray[np.int32]
     dropped: list[Dropped] = field(default_factory=list[Dropped])
     changed: Counter[str] = field(default_factory=Counter[str])
@@ -149,6 +151,8 @@ class Cleaner:
         self.max_length = max_length
         self.seed = seed
         self.special = special_texts(tokenizer)
+        longest = max(map(len, tokenizer.get_vocab()))
+        self.characters = 4 * max_length * longest  # tokenizers may leave some out
         words = "|".join(re.escape(word) for word in rules.keywords)
         self.keywords = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
 
@@ -163,8 +167,16 @@ class Cleaner:
             if found is None and self.rules.redact:
                 example, redacted = _redacted(example)
                 changed["redaction"] += redacted
-            if found is None:
-                found = self._unfit(example)
+            if found is None and any(
+                mark in m.content for m in example.messages for mark in self.special
+            ):
+                found = "control_tokens", "control_token_in_text"
+            if found is None and (shorter := self._within_reason(example)) is not example:
+                if shorter is None:
+                    found = "length", "longer_than_max_length"
+                else:
+                    example = shorter
+                    changed["length"] += 1
             if found is not None:
                 dropped.append(Dropped(*found, str(example.meta.get("where", ""))))
                 continue
@@ -181,17 +193,19 @@ class Cleaner:
                 dropped.append(Dropped("length", fitting, where))
             else:
                 kept.append(fitting)
-                changed["length"] += fitting[0] is not example
-        signed = [signature(e) for e, _ in kept] if self.rules.near_duplicates != "keep" else []
+                changed["length"] += fitting[0] is not example and "trimmed" not in example.meta
+        questions = [question(example.messages) for example, _ in kept]
+        pieces = [shingles(text) for text in questions]
         return Cleaned(
             batch=as_batch(kept),
             ids=_hashes([example.id for example, _ in kept]),
             draws=_hashes([digest([self.seed, example.group]) for example, _ in kept]),
-            prompts=_hashes([digest(plain(e.prompt[-1].content)) for e, _ in kept]),
+            prompts=_hashes([digest(plain(text)) for text in questions]),
             replies=_hashes([digest(plain(example.reply)) for example, _ in kept]),
             lengths=np.array([len(item.input_ids) for _, item in kept], dtype=np.int32),
             targets=np.array([item.targets for _, item in kept], dtype=np.int32),
-            signatures=np.array(signed, dtype=np.uint32).reshape(len(kept), -1 if signed else 0),
+            signatures=np.array([signature(p) for p in pieces], np.uint32).reshape(-1, SIGNATURE),
+            sizes=np.array([len(p) for p in pieces], dtype=np.int32),
             all_lengths=all_lengths,
             dropped=dropped,
             changed=changed,
@@ -211,24 +225,34 @@ class Cleaner:
             return "charset", "not_latin"
         return None
 
-    def _unfit(self, example: Example) -> tuple[str, str] | None:
-        """Step and reason for which a row cannot be rendered."""
-        if any(mark in m.content for m in example.messages for mark in self.special):
-            return "control_tokens", "control_token_in_text"
-        # Rendering takes time squared in the turns, and each takes a token at least.
-        if len(example.messages) > self.max_length and self.rules.overlong == "drop":
-            return "length", "longer_than_max_length"
-        return None
+    def _within_reason(self, example: Example) -> Example | None:
+        """The row, cut if it could not fit by far: tokenising it whole would take minutes.
+
+        A turn takes a token at least, and a token holds so many characters at most.
+        """
+        characters = sum(len(message.content) for message in example.messages)
+        if len(example.messages) <= self.max_length and characters <= self.characters:
+            return example
+        if self.rules.overlong == "error":
+            raise self._too_long(
+                example, f"{len(example.messages):,} turns and {characters:,} characters"
+            )
+        if self.rules.overlong == "drop":
+            return None
+        shorter = shorten(example, self.max_length, self.characters)
+        return shorter and replace(shorter, meta={**shorter.meta, "trimmed": True})
+
+    def _too_long(self, example: Example, size: str) -> UserError:
+        return UserError(
+            f"data.max_length: {example.meta.get('where', example.id)} has {size}, more than "
+            f"{self.max_length} tokens; raise it, or set data.curation.overlong to drop or trim"
+        )
 
     def _fitting(self, example: Example, item: Encoded) -> tuple[Example, Encoded] | str:
         """The row, trimmed where the rules say so, or the reason why it cannot be used."""
         if len(item.input_ids) > self.max_length:
             if self.rules.overlong == "error":
-                raise UserError(
-                    f"data.max_length: {example.meta.get('where', example.id)} has "
-                    f"{len(item.input_ids)} tokens, more than {self.max_length}; raise it, or set "
-                    "data.curation.overlong to drop or trim"
-                )
+                raise self._too_long(example, f"{len(item.input_ids)} tokens")
             shorter = None
             if self.rules.overlong == "trim":
                 shorter = trim(example, self.max_length, lambda m: len(self._one(m).input_ids))
@@ -249,9 +273,14 @@ def _redacted(example: Example) -> tuple[Example, bool]:
     if not counts:
         return example, False
     turns = [replace(m, content=text) for m, (text, _) in zip(example.messages, found, strict=True)]
-    earlier = Counter(example.meta.get("redacted") or {})
+    earlier = Counter(example.meta["redacted"] if _counts(example.meta.get("redacted")) else {})
     meta = {**example.meta, "redacted": dict(earlier + counts)}
     return replace(example, messages=tuple(turns), meta=meta), True
+
+
+def _counts(value: Any) -> bool:
+    """Whether a meta value is a source's count of what it redacted, and no column of that name."""
+    return isinstance(value, dict) and all(type(n) is int for n in value.values())
 
 
 def _hashes(digests: Sequence[str]) -> npt.NDArray[np.uint64]:

@@ -24,6 +24,7 @@ from tuner.data.near import Families, first_rows
 from tuner.data.pool import cleaned
 from tuner.data.split import SPLITS, Size, joined, split_rows
 from tuner.data.store import ROWS, SCHEMA, EncodedRows, Examples, Store
+from tuner.data.templates import part_templates
 from tuner.errors import UserError
 
 FEW_LEAKS = 5  # test rows: a share of very few says little
@@ -120,7 +121,7 @@ class _Build:
         self.folder = folder
         self.account = account
         self.parts: list[dict[str, npt.NDArray[Any]]] = []
-        self.families = Families(folder) if self.rules.near_duplicates != "keep" else None
+        self.families = Families(folder)
 
     def ingest(self, items: Iterable[Item], hint: str, processes: int) -> None:
         """Clean block by block and write what is left."""
@@ -131,8 +132,7 @@ class _Build:
                     out.write_batch(block.batch)
                 self.parts.append({name: getattr(block, name) for name in ARRAYS})
                 self.account.add(block)
-                if self.families is not None:
-                    self.families.add(block.signatures)
+                self.families.add(block.signatures, block.sizes)
         if not self.account.seen:
             raise UserError("data.source: there are no rows in it")
         if self.account.malformed.total() > self.rules.max_rejected * self.account.seen:
@@ -169,21 +169,15 @@ class _Build:
                 self.account.drop(Dropped(step, reason, where))
 
         drop(~kept, "exact_duplicates", "repeated")
-        index["family"] = rows
-        if self.families is None:
-            return np.flatnonzero(kept)
         family = self.families.join(index["ids"])
-        sizes = np.bincount(family, minlength=len(rows))[family]
-        # What very many rows have in common is a template, such as an instruction in front of
-        # every question, and no reason to keep them together.
-        template = sizes > max(len(rows) / 10, min(20, len(rows) / 2))
-        index["family"] = family = np.where(template, rows, family)
+        family, template = part_templates(family, store, index["ids"], self.folder)
+        index["family"] = family
         self.account.flags["template_rows"] = int(template[kept].sum())
         self.account.flags["near_duplicates"] = int((kept & (family != rows)).sum())
         if self.rules.near_duplicates == "drop":
             drop(kept & (family != rows), "near_duplicates", "near_duplicate")
             kept &= family == rows
-        else:
+        elif self.rules.near_duplicates == "group":
             index["draws"] = joined(index["draws"], family)
         return np.flatnonzero(kept)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from tuner.data.near import question
 from tuner.data.store import Store
 
 WORDS = 13  # as GPT-3's appendix C has it (Brown et al. 2020, arXiv:2005.14165)
@@ -52,7 +53,8 @@ def shared_ngrams(test: Iterable[str], learned: Iterable[str]) -> npt.NDArray[np
     """Which test texts share a run of 13 words with a learned text.
 
     Runs that more than 10 learned texts hold, or more than one in 50, are common phrases. They do
-    not count, nor do runs that are made of one for the larger part.
+    not count, nor do runs that are made of one for the larger part, unless more than 25 words in a
+    row are shared, which no more than one learned text in 10 holds: that is a passage.
 
     Returns:
         (number of test texts,) bool.
@@ -74,11 +76,12 @@ def shared_ngrams(test: Iterable[str], learned: Iterable[str]) -> npt.NDArray[np
     phrase = times > min(COMMON, max(texts // FEW, 1))
     leaked = times > 0
     for step in range(min(WORDS // 2 + 1, len(places))):
-        beside = (
-            places[step:] == places[: len(places) - step]
-        )  # runs of one text, `step` words apart
+        beside = places[step:] == places[: len(places) - step]  # one text, `step` words apart
         leaked[step:] &= ~(beside & phrase[: len(phrase) - step])
         leaked[: len(leaked) - step] &= ~(beside & phrase[step:])
+    passage = (times > 0) & (times <= min(COMMON, max(texts // 10, 1)))
+    stretch = np.cumsum(np.diff(passage, prepend=False) | (np.diff(places, prepend=-1) != 0))
+    leaked |= passage & (np.bincount(stretch)[stretch] > WORDS)
     shared = np.zeros(count, dtype=np.bool_)
     shared[places[leaked]] = True
     return shared
@@ -122,16 +125,16 @@ def leak_check(
         return np.isin(index[name][test], index[name][learned])
 
     def questions(which: npt.NDArray[np.int64]) -> Iterator[str]:
-        return ("\n".join(m.content for m in turns[:-1]) for turns in store.stream(which))
+        return map(question, store.stream(which))
 
     def replies(which: npt.NDArray[np.int64]) -> Iterator[str]:
         return (turns[-1].content for turns in store.stream(which))
 
     alike = equal("prompts")
     known = learned[np.isin(index["prompts"][learned], index["prompts"][test[alike]])]
-    texts = {turns[-2].content for turns in store.stream(known)}
+    texts = set(questions(known))
     exact = np.zeros(len(test), dtype=np.bool_)
-    exact[alike] = [turns[-2].content in texts for turns in store.stream(test[alike])]
+    exact[alike] = [text in texts for text in questions(test[alike])]
     found = {
         "prompts_exact": exact,
         "prompts_in_train": alike,

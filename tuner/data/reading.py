@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
 import gzip
@@ -47,8 +46,8 @@ def read_file(path: str | os.PathLike[str], encoding: str = PLAIN) -> Iterator[L
     if ending not in SUFFIXES or (packed and ending not in readers):
         raise UserError(f"{file}: unknown ending '{ending}'. {nearest(ending, SUFFIXES)}")
     try:
-        codecs.lookup(encoding)
-    except LookupError as error:
+        "a".encode(encoding)
+    except (LookupError, ValueError) as error:  # "hex" is a codec, but of no text
         raise UserError(
             f"data.source.encoding: there is no encoding '{encoding}'; common ones are utf-8-sig, "
             "utf-16, cp1252 and latin-1"
@@ -65,8 +64,8 @@ def read_file(path: str | os.PathLike[str], encoding: str = PLAIN) -> Iterator[L
         name = "UTF-8" if encoding == PLAIN else encoding
         raise UserError(
             f"{_undecodable(file, encoding, packed)}: not {name} ({reason}). Save the file as "
-            "UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8, or name its encoding with "
-            "data.source.encoding"
+            "UTF-8, for example: iconv -f WINDOWS-1252 -t UTF-8 (Conversations can read others: "
+            "data.source.encoding)"
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{file}: a broken gzip file ({error}); compress it again") from error
@@ -100,8 +99,8 @@ def existing(path: str | os.PathLike[str]) -> Path:
 def _refuse_outside(file: Path) -> None:
     """Keep to the folders that whoever runs a shared machine allows, links followed."""
     roots = [root for root in os.environ.get("TUNER_DATA_ROOTS", "").split(os.pathsep) if root]
-    real = file.resolve()
-    if roots and not any(real.is_relative_to(Path(root).expanduser().resolve()) for root in roots):
+    allowed = [Path(root).expanduser().resolve() for root in roots]
+    if roots and not any(file.resolve().is_relative_to(root) for root in allowed):
         raise UserError(
             f"data.source.path: {file} is outside the folders that data may be read from: "
             f"{', '.join(roots)} (TUNER_DATA_ROOTS)"
@@ -173,7 +172,7 @@ def _undecodable(file: Path, encoding: str, packed: bool) -> str:
         for number, line in enumerate(lines, start=1):
             try:
                 line.decode(encoding)
-            except UnicodeDecodeError:
+            except UnicodeError:
                 return f"{file}:{number}"
     return str(file)
 
@@ -222,9 +221,7 @@ def _read_csv(file: Path, text: TextIO) -> Iterator[Located]:
     line = 1
     try:
         names = next(reader, [])
-        doubled = sorted(name for name, count in Counter(names).items() if count > 1)
-        if doubled:
-            raise UserError(f"{file}:1: column named twice: {', '.join(map(repr, doubled))}")
+        _refuse_doubled(f"{file}:1", names)
         line = reader.line_num + 1
         for cells in reader:
             where, line = f"{file}:{line}", reader.line_num + 1
@@ -233,7 +230,15 @@ def _read_csv(file: Path, text: TextIO) -> Iterator[Located]:
             elif cells:  # an empty line is no row
                 yield where, Rejected("wrong_number_of_cells", where)
     except csv.Error as error:
-        raise UserError(f"{file}:{line}: not valid CSV: {error}") from error
+        raise UserError(
+            f"{file}:{line}: not valid CSV: {error}. Is a quote left open there?"
+        ) from error
+
+
+def _refuse_doubled(where: str, names: list[str]) -> None:
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
+    if doubled:
+        raise UserError(f"{where}: column named twice: {', '.join(map(repr, doubled))}")
 
 
 def _read_parquet(file: Path) -> Iterator[Located]:
@@ -241,9 +246,11 @@ def _read_parquet(file: Path) -> Iterator[Located]:
     from pyarrow import parquet
 
     try:
-        batches = parquet.ParquetFile(file).iter_batches(batch_size=1024)
+        table = parquet.ParquetFile(file)
+        _refuse_doubled(f"{file}", table.schema_arrow.names)
+        batches = table.iter_batches(batch_size=1024)
         rows = (row for batch in batches for row in batch.to_pylist())
         for number, row in enumerate(rows):
             yield f"{file}[{number}]", row
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         raise UserError(f"{file}: not a valid Parquet file ({error})") from error

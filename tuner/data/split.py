@@ -25,8 +25,8 @@ def split_rows(draws: Draws, val_size: Size, test_size: Size) -> npt.NDArray[np.
     of a row does not change when rows are re-ordered or others are added. With sizes as counts of
     rows, groups that still fit are taken in the order of their draws. A split that was asked for
     and got nothing takes the group with the next lowest draw. Groups of more than 100
-    rows are learned from, where the others hold half of all rows at least: one of them, such as
-    a long chain of near duplicates, could make up most of a test split.
+    rows are learned from, the largest first, as long as the others hold half of all rows: one of
+    them, such as a long chain of near duplicates, could make up most of a test split.
 
     Args:
         draws: (N,) uint64, the draw of each row's group: rows with one draw are one group.
@@ -52,8 +52,10 @@ def split_rows(draws: Draws, val_size: Size, test_size: Size) -> npt.NDArray[np.
             f"{1 + len(asked)} parts; add rows, set --data.val_size 0 --data.test_size 0, or, if "
             "near duplicates made them one group, --data.curation.near_duplicates keep"
         )
-    large = counts > LARGE
-    held_out = ~large if counts[large].sum() <= len(draws) / 2 else np.ones_like(large)
+    largest = np.argsort(-counts, kind="stable")
+    spared = np.cumsum(counts[largest]) <= len(draws) / 2  # the others hold half at least
+    held_out = np.ones(len(groups), dtype=np.bool_)
+    held_out[largest[spared & (counts[largest] > LARGE)]] = False
     split = np.zeros(len(groups), dtype=np.int8)
     reached = 0.0
     for name, size in (("test", test_size), ("val", val_size)):
@@ -62,7 +64,10 @@ def split_rows(draws: Draws, val_size: Size, test_size: Size) -> npt.NDArray[np.
             taken = _filled(free, counts, size)
         else:
             reached += size
-            taken = free[groups[free] / 2.0**64 < reached]
+            drawn = groups[free] / 2.0**64
+            # A count has taken the lowest draws, however many these were.
+            counted = name == "val" and isinstance(test_size, int)
+            taken = free[drawn >= 1 - size] if counted and test_size else free[drawn < reached]
         split[taken if len(taken) or not size else free[:1]] = SPLITS.index(name)
     if split.all():
         raise UserError(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 import re
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+from tuner.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,6 @@ CAVEAT = (
 )
 _SHOWN = 1500  # characters of a text
 _MARKDOWN = re.compile(r"([\\`*\[\]|~>]|(?<![^\W_])_|_(?![^\W_]))")  # _ inside a word is harmless
-_JOINERS = "\n\t\u200c\u200d"  # line layout, and what joins letters and emoji
 
 
 def render_markdown(results: Mapping[str, Any], predictions: Sequence[Prediction]) -> str:
@@ -42,7 +42,7 @@ def render_markdown(results: Mapping[str, Any], predictions: Sequence[Prediction
 
 def render_html(results: Mapping[str, Any], predictions: Sequence[Prediction]) -> str:
     """Returns report.html: one page without scripts, links or outside resources."""
-    environment = _environment(visible, autoescape=True)
+    environment = _environment(_finalized, autoescape=True)
     return environment.get_template("report.html.j2").render(build_view(results, predictions))
 
 
@@ -83,16 +83,9 @@ def build_view(results: Mapping[str, Any], predictions: Sequence[Prediction]) ->
     }
 
 
-def visible(text: object) -> object:
-    """Shows control, bidirectional and invisible characters of a text as their escapes."""
-    if not isinstance(text, str) or isinstance(text, Markup):
-        return text
-    return "".join(
-        one.encode("unicode_escape").decode()
-        if one not in _JOINERS and unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
-        else one
-        for one in text
-    )
+def _finalized(text: object) -> object:
+    """What a template prints, with the invisible made visible; markup is left alone."""
+    return visible(text) if isinstance(text, str) and not isinstance(text, Markup) else text
 
 
 def clip(text: str, limit: int = _SHOWN) -> str:
@@ -127,20 +120,20 @@ def _escape_markdown(value: object) -> object:
     """Makes a text one line without meaning in Markdown; the template passes all it prints."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    one_line = " ".join(str(visible(value)).split())
+    one_line = " ".join(visible(str(value)).split())
     return _MARKDOWN.sub(r"\\\1", one_line).replace("<", "&lt;")
 
 
 def _fence(text: str) -> Markup:
     """Puts a text into a code block."""
-    shown = str(visible(clip(text)))
+    shown = visible(clip(text))
     ticks = _ticks(shown, 3)
     return Markup(f"{ticks}text\n{shown}\n{ticks}")
 
 
 def _code(value: object) -> Markup:
     """Puts a value into a code span."""
-    shown = " ".join(str(visible(str(value))).split())
+    shown = " ".join(visible(str(value)).split())
     ticks = _ticks(shown, 1)
     return Markup(f"{ticks} {shown} {ticks}" if "`" in shown else f"{ticks}{shown}{ticks}")
 

@@ -6,7 +6,8 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from tuner.evaluation.report import CAVEAT, build_view, clip, visible
+from tuner.evaluation.report import CAVEAT, build_view, clip
+from tuner.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ def _quote(label: str, text: str) -> list[str]:
 
 
 def _wrap(text: str, indent: str) -> list[str]:
-    shown = " ".join(str(visible(text)).split())
+    shown = " ".join(visible(text).split())
     # textwrap takes every character for one column: a mark stands in for a wide one's second half.
     marked = "".join(one + _HALF * (_columns(one) - 1) for one in shown)
     lines = textwrap.wrap(marked, WIDTH - 1, initial_indent=indent, subsequent_indent=indent)
@@ -108,7 +109,7 @@ def _wrap(text: str, indent: str) -> list[str]:
 
 def _cut(text: str, width: int = WIDTH) -> str:
     """Shows a text in one line of at most `width` columns."""
-    shown = str(visible(text.replace("\n", " ")))
+    shown = visible(text.replace("\n", " "))
     if _columns(shown) <= width:
         return shown
     while _columns(shown) > width - 3:

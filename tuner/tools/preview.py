@@ -21,6 +21,7 @@ from tuner.data.curate import Curated
 from tuner.data.view import Piece, as_record, pieces
 from tuner.errors import UserError
 from tuner.process import run
+from tuner.visible import visible
 
 BINS = 10
 
@@ -62,6 +63,8 @@ def preview(args: Sequence[str] | None) -> None:
     options, data = cli.config["fit"], cli.datamodule
     if options.rows != "all" and options.rows < 1:
         raise UserError(f"--rows: {options.rows} is not allowed; give 1 or more, or all")
+    if options.json and options.html:
+        raise UserError("--json, --html: choose one of them")
     tokenizer = cli.model.tokenizer
     curated = data.prepare(tokenizer)
     wanted = slice(None if options.rows == "all" else options.rows)
@@ -141,7 +144,7 @@ def _print(shown: Shown, curated: Curated, card: dict[str, Any], split: str) -> 
         line = Text()
         for place, piece in enumerate(cut):
             style = ("black on green", "black on bright_green") if piece.loss else ("dim", "")
-            line.append(piece.text, "black on red" if piece.special else style[place % 2])
+            line.append(visible(piece.text), "black on red" if piece.special else style[place % 2])
         console.print(line)
     console.print(f"\n{_summary(curated, card, split)}")
     table = Table("tokens a row", "rows", "", box=None)

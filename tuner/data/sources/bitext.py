@@ -15,7 +15,7 @@ from tuner.data.phrasing import phrasing
 from tuner.data.reading import Row
 from tuner.data.sources.base import Source, group_of, text_of
 
-SLOT = re.compile(r"\{\{.*?\}\}")
+SLOT = re.compile(r"\{\{(?:[^{}]|\{\{[^{}]*\}\})*\}\}")  # some slots hold another
 # Invented values by what a slot's name holds; the first that fits decides. Other slots are labels
 # of a web page, such as {{Settings}}, and become their own name.
 VALUES = {
@@ -105,8 +105,9 @@ def _filled(prompt: str, reply: str, seed: int) -> tuple[str, str]:
     """Both texts with a value in each slot; a slot has one value in a row."""
 
     def value(slot: re.Match[str]) -> str:
-        name = slot[0].strip("{} ")
-        values = next((v for part, v in VALUES.items() if part in name.lower()), (name,))
+        name = re.sub(r"[{}]", "", slot[0]).strip()
+        fitting = (v for part, v in VALUES.items() if re.search(rf"\b{part}\b", name.lower()))
+        values = next(fitting, (name,))
         return values[int(fraction(seed, f"{name} {prompt}") * len(values))]
 
     return SLOT.sub(value, prompt), SLOT.sub(value, reply)
@@ -114,5 +115,5 @@ def _filled(prompt: str, reply: str, seed: int) -> tuple[str, str]:
 
 def _stripped(text: str) -> str:
     """A text without its slots, and without the blanks and quotes that stood around them."""
-    text = re.sub(r"[\"'(]?\{\{.*?\}\}[\"')]?", "", text)
+    text = re.sub(rf"[\"'(]?{SLOT.pattern}[\"')]?", "", text)
     return re.sub(r" +([.,!?;:])", r"\1", re.sub(r"[ \t]{2,}", " ", text)).strip()

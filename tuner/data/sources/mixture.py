@@ -17,7 +17,8 @@ class Mixture(Source):
     """Examples of several sources, one source after the other; `part` in their meta names it.
 
     With `weights`, the parts are cut to these proportions and no example is repeated: the part
-    that has fewest for its weight is used whole. Batches are drawn from all parts alike.
+    that has fewest for its weight is used whole. They are those of the rows before curation, which
+    may drop more of one part. Batches are drawn from all parts alike.
 
     Args:
         sources: the parts; each has its own `path`, `limit` and `seed`.
@@ -67,11 +68,16 @@ class Mixture(Source):
         """The items of a source, the examples marked with its name."""
         names = [type(source).__name__ for source in self.sources]
         name = names[place] if names.count(names[place]) == 1 else f"{names[place]} {place + 1}"
+        rejected, empty = "", True
         for item in self.sources[place].items():
             if isinstance(item, Example):
+                empty = False
                 yield replace(item, meta={**item.meta, "part": name})
             else:
+                rejected = rejected or f" The first: {item.where}: {item.reason}"
                 yield item
+        if empty:
+            raise UserError(f"data.source.sources: no row of {name} can be used.{rejected}")
 
     def provenance(self) -> dict[str, Any]:
         """See the base class."""

@@ -33,8 +33,12 @@ LINK = re.compile(r"https?://\S+|\bt\.co/\w+")
 LEADING_HANDLES = re.compile(r"^(?:\s*\.?@\w+)+[\s,:]*")
 CUSTOMER_HANDLE = re.compile(r"@\d+")
 # An agent's mark at the end: ^AB, *JB, /AB, -John, - AB.
+# "^AB", "*Ann", " /JV"; " -JV", "= JJ"; and behind a sentence "- Anwar". "2/2" may follow.
 SIGNATURE = re.compile(
-    r"\s*(?:[\^*/~]\s?[A-Za-z][A-Za-z.]{0,14}|(?<=[\s.!?])[-\u2013\u2014]\s?[A-Z][A-Za-z]{0,11})\s*$"
+    r"\s*(?:[\^*~]\s?[A-Za-z][A-Za-z.]{0,14}|(?<=\s)/\s?[A-Z][A-Za-z]{0,11}"
+    r"|(?<=[\s.!?])[-\u2013\u2014=]{1,2}\s?[A-Z]{2}\.?|(?<=\s)[-\u2013\u2014]{1,2}[A-Z][A-Za-z]{0,11}"
+    r"|(?:(?<=[.!?)])|(?<=[.!?)]\s)|(?<=hanks))[-\u2013\u2014]{1,2}\s?[A-Z][A-Za-z]{0,11})"
+    r"(?:\s\d/\d)?\s*$"
 )
 
 
@@ -86,17 +90,21 @@ class TwitterSupport(Source):
         """A row a conversation: `{"root": id, "tweets": [row, ...]}`, in the order of the file."""
         assert self.path is not None
         file = existing(self.path)
+        if file.suffix.lower() == ".gz":
+            raise UserError(
+                f"data.source.path: {file}: TwitterSupport needs it unpacked: gunzip it"
+            )
         try:
             with file.open("rb") as stream:
                 index = _Index(stream, file)
+                for line, reason in index.rejected:
+                    yield f"{file}:{line}", Rejected(reason, f"{file}:{line}")
                 for tweets in index.chains(whole=self.threads):
                     rows = [index.row(stream, tweet) for tweet in tweets]
                     where = f"{file}:{index.line[tweets[-1]]}"
                     yield where, {"root": str(index.ids[index.roots[tweets[-1]]]), "tweets": rows}
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: not UTF-8 ({error.reason}); save it as UTF-8") from error
-        except csv.Error as error:
-            raise UserError(f"{file}: not valid CSV: {error}") from error
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror}") from error
 
     def example(self, row: Row, where: str) -> Example | Rejected | None:
         """See the base class."""
@@ -148,15 +156,20 @@ class _Index:
     def __init__(self, stream: IO[bytes], file: Path) -> None:
         self.names, rows = _header(stream, file)
         ids, parents, offsets, line, inbound = (array(kind) for kind in "qqqqb")
+        self.rejected: list[tuple[int, str]] = []  # line and reason
         for offset, number, cells in rows:
             if len(cells) != len(self.names):
-                raise UserError(f"{file}:{number}: {len(cells)} cells, not {len(self.names)}")
+                self.rejected.append((number, "wrong_number_of_cells"))
+                continue
             row = dict(zip(self.names, cells, strict=True))
             try:
-                ids.append(int(row["tweet_id"]))
-                parents.append(int(float(row["in_response_to_tweet_id"] or -1)))
-            except ValueError as error:
-                raise UserError(f"{file}:{number}: a tweet_id is no number: {error}") from error
+                one = array("q", [int(row["tweet_id"])])
+                answered = array("q", [int(float(row["in_response_to_tweet_id"] or -1))])
+            except (ValueError, OverflowError):
+                self.rejected.append((number, "tweet_id_is_no_number"))
+                continue
+            ids += one
+            parents += answered
             offsets.append(offset)
             line.append(number)
             inbound.append(_inbound(row))
@@ -228,9 +241,15 @@ def _header(stream: IO[bytes], file: Path) -> tuple[list[str], Iterator[Cells]]:
 
     def lines() -> Iterator[str]:
         nonlocal position
-        for line in stream:
+        for number, line in enumerate(stream, start=1):
             position += len(line)
-            yield _decoded(line)
+            try:
+                yield _decoded(line)
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{file}:{number}: not UTF-8 ({error.reason}); save the file as UTF-8, for "
+                    "example: iconv -f WINDOWS-1252 -t UTF-8"
+                ) from error
 
     reader = csv.reader(lines(), strict=True)
     names = [name.lstrip("\ufeff").strip() for name in next(reader, [])]
@@ -241,7 +260,10 @@ def _header(stream: IO[bytes], file: Path) -> tuple[list[str], Iterator[Cells]]:
     def rows() -> Iterator[Cells]:
         while True:
             offset, number = position, reader.line_num + 1
-            cells = next(reader, None)
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                raise UserError(f"{file}:{number}: not valid CSV: {error}") from error
             if cells is None:
                 return
             if cells:
