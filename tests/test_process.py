@@ -36,6 +36,13 @@ def test_what_the_user_can_mend_is_2_and_one_line(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_reader_that_leaves_is_no_error() -> None:
+    piped = f"{sys.executable} -m tuner --help | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", piped], cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert raising(BrokenPipeError()) == 0
+
+
 def test_stopped_by_sigterm_is_143() -> None:
     assert raising(SIGTERMException()) == 143
 

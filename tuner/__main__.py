@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tuner.errors import nearest
-from tuner.process import start
+from tuner.process import run, start
 
 HELP = """usage: tuner COMMAND [options]
 
@@ -25,8 +25,7 @@ def main() -> int:
     """
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("-h", "--help"):
-        print(HELP)
-        return 0
+        return run(lambda: print(HELP))
     if command == "eval":
         return start("tuner.tools.compare", sys.argv[2:])
     if command in ("fit", "validate", "test", "predict"):

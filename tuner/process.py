@@ -66,12 +66,15 @@ def run(command: Callable[[], None]) -> int:
     _mute()
     try:
         command()
+        sys.stdout.flush()
     except UserError as error:
         if os.environ.get("TUNER_DEBUG") == "1":
             traceback.print_exc()
         if os.environ.get("LOCAL_RANK", "0") == "0":  # every device finds the same mistake
             print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     except SystemExit as stop:
         # Lightning raises an exception of this kind on SIGTERM, and its own exit code would be 0.
         if type(stop).__name__ == "SIGTERMException":

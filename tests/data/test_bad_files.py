@@ -179,7 +179,7 @@ def test_own_column_names(write: Write, pico: Any) -> None:
     columns = {"prompt": "Question", "completion": "Answer"}
     found = ConversationData(Conversations(path, columns=columns)).prepare(pico)
     assert found.account["rows_out"] == 40
-    with pytest.raises(UserError, match=r"a\.csv:2: .*columns: no column 'Answr'.*'Answer'"):
+    with pytest.raises(UserError, match=r"columns: no row has a column 'Answr'.*'Answer'"):
         list(Conversations(path, columns=columns | {"completion": "Answr"}).items())
     with pytest.raises(UserError, match=r"unknown key 'promt'\. Did you mean 'prompt'"):
         Conversations(path, columns={"promt": "Question"})

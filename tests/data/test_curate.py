@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tuner.data.clean import Curation
 from tuner.data.curate import Curated
 from tuner.data.datamodule import ConversationData
 from tuner.data.sources.bitext import Bitext
@@ -134,6 +135,26 @@ def test_a_file_cut_in_its_last_line_loses_that_line_alone(write: Write, pico: A
     assert "b.jsonl:60: " in found.account["rejected"][0]
     with pytest.raises(UserError, match=r"1 of 1 rows.*not_json[\s\S]*c\.jsonl:1"):
         run(Conversations(write("c.jsonl", '{"prompt": "Hi", "comp')), pico)
+
+
+def test_a_repeated_row_has_one_split_whichever_of_its_groups_comes_first(
+    write: Write, pico: Any
+) -> None:
+    rows = [
+        pair(f"question {n} of all", f"answer {n}", group=f"{n} {g}")
+        for n in range(60)
+        for g in "ab"
+    ]
+    homes: list[dict[str, str]] = []
+    for order in (rows, rows[::-1]):
+        found = run(
+            Conversations(write("a.jsonl", order)),
+            pico,
+            test_size=0.4,
+            curation=Curation(near_duplicates="keep", allow=("leaks",)),
+        )
+        homes.append({e.id: name for name, part in found.splits.items() for e in part})
+    assert homes[0] == homes[1]
 
 
 def test_planted_families_never_straddle(write: Write, pico: Any) -> None:

@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from tuner.data.batching import Padded, Planned
-from tuner.data.encode import encode, encode_header, special_texts
+from tuner.data.encode import encode, encode_header
 from tuner.data.example import Message
+from tuner.data.prompts.base import special_texts
 from tuner.data.prompts.chat import Chat
 from tuner.errors import UserError
 

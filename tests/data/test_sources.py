@@ -266,7 +266,7 @@ def test_dolly_keywords_are_whole_words(write: Write) -> None:
     path = write("a.jsonl", rows)
     found = Dolly(path, keywords=["art", "C++"]).rows()
     assert [e.prompt[0].content for e in found.examples] == [asked[0], asked[2], asked[3], "q"]
-    assert found.skipped == {"filtered": 3}
+    assert found.skipped == {"no_keyword": 3}
     assert len(Dolly(path, keywords=[]).rows().examples) == 7
     assert len(Dolly(path, keywords=["art", ""]).rows().examples) == 3
 
@@ -332,7 +332,7 @@ def test_medquad_reads_both_forms_and_groups_by_focus(write: Write) -> None:
     )
     hub = write("b.csv", "qtype,Question,Answer\ninformation,What is it ?,Long answer\n")
     found = MedQuAD(path).rows()
-    assert [item.reason for item in found.rejected] == ["no_reply"]
+    assert found.skipped == {"no_answer": 1}
     (example,), (other,) = found.examples, MedQuAD(hub).rows().examples
     assert turns(example) == [("user", "What is it ?"), ("assistant", "Long\nanswer")]
     assert example.category == other.category == "information"
@@ -373,7 +373,7 @@ def test_mixture_adds_up_its_parts(write: Write) -> None:
     parts: list[Source] = [Conversations(first), Dolly(second, keywords=["cat", "dog"])]
     found = Mixture(parts, limit=2).rows()
     assert (found.seen, len(found.examples), len(found.rejected)) == (5, 2, 1)
-    assert found.skipped == {"filtered": 1, "over_limit": 1}
+    assert found.skipped == {"no_keyword": 1, "over_limit": 1}
     card = Mixture(parts).provenance()
     assert [part["path"] for part in card["sources"]] == [first, second]
     assert "CC BY-SA 3.0" in card["licence"]
@@ -398,6 +398,14 @@ def test_mixture_keeps_the_proportions_of_its_weights(write: Write) -> None:
     for wrong in ([1, 1], [1, 0, 1], [1, -1, 2], [1, float("nan"), 1]):
         with pytest.raises(UserError, match=r"data\.source\.weights"):
             parts(weights=wrong)
+
+
+def test_mapped_columns_may_be_swapped_shared_and_lacking(write: Write) -> None:
+    rows = [{"a": "one", "b": "two", "topic": "x"}, {"a": "three", "b": "four"}]
+    columns = {"prompt": "b", "completion": "a", "category": "topic", "group": "b"}
+    found = Conversations(write("a.jsonl", rows), columns=columns).rows()
+    assert [texts_of(e) for e in found.examples] == [["two", "one"], ["four", "three"]]
+    assert [(e.category, e.group) for e in found.examples] == [("x", "two"), ("", "four")]
 
 
 def test_a_part_of_a_mixture_without_rows_is_named(write: Write) -> None:

@@ -96,6 +96,12 @@ def test_counts_are_exact_where_the_groups_allow_it() -> None:
         assert (len(splits["val"]), len(splits["test"])) == (100, 500)
 
 
+def test_a_share_beside_a_count_is_a_share_of_all() -> None:
+    splits = split_groups([row(n, n) for n in range(1000)], 0.1, 500, 0)
+    assert len(splits["test"]) == 500
+    assert 60 < len(splits["val"]) < 140
+
+
 def test_a_large_group_is_learned_from_where_others_can_be_held_out() -> None:
     rows = families(300) + [row(n, "chain") for n in range(900)]
     for seed in range(8):

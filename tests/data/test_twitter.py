@@ -94,7 +94,7 @@ def test_filters(path: str) -> None:
     assert "help@acme.example.org" in texts(read(path, redact=False)[1])[1]
     source = TwitterSupport(path, companies=["AcmeHelp"]).rows()
     assert source.seen == 7
-    assert source.skipped["filtered"] == 2
+    assert source.skipped == {"other_company": 1, "too_short": 1}
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])

@@ -30,6 +30,7 @@ class Account:
         self.reasons = Counter[str]()
         self.changed = Counter[str]()
         self.flags = Counter[str]()
+        self.redacted = Counter[str]()
         self.shown: list[Dropped] = []
         self.flagged: list[str] = []
         self.reply_tokens = 0
@@ -54,6 +55,7 @@ class Account:
         """Enter what became of a block of rows."""
         self.lengths.append(block.all_lengths)
         self.changed.update(block.changed)
+        self.redacted.update(block.redacted)
         self.flags.update(Counter(name for name, _ in block.flagged))
         room = SHOWN - len(self.flagged)
         self.flagged += [f"{where}: {name}" for name, where in block.flagged[:room]]
@@ -97,6 +99,7 @@ class Account:
             "rows_in": self.seen,
             "steps": self._steps(),
             "dropped": dict(self.reasons.most_common()),
+            "redacted": dict(sorted(self.redacted.items())),
             "truncated": self.changed["length"],
             "reply_tokens_lost": {"tokens": lost, "share": lost / max(self.reply_tokens, 1)},
             "rejected": [f"{one.where}: {one.reason}" for one in self.shown],

@@ -65,6 +65,7 @@ def _markdown(card: dict[str, Any]) -> str:
         f"- reply tokens lost with rows or turns over the length limit: "
         f"{card['reply_tokens_lost']['tokens']:,} ({card['reply_tokens_lost']['share']:.1%})",
         f"- tokenizer: {card['tokenizer']['name']} ({card['tokenizer']['vocabulary']:,} pieces)",
+        *(f"- redacted: {n:,} {kind}" for kind, n in card["redacted"].items()),
         *(f"- rows with {name.replace('_', ' ')}: {n:,}" for name, n in card["flagged"].items()),
         *(f"  - {_cell(row)}" for row in card["flagged_rows"]),
         "",

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tuner.data.annotate import Annotator, annotate
-from tuner.data.encode import Encoded, encode, special_texts
+from tuner.data.encode import Encoded, encode
 from tuner.data.example import Example, Message, digest
 from tuner.data.language import looks_english
 from tuner.data.near import SIGNATURE, plain, question, shingles, signature
 from tuner.data.prompts import Prompt
+from tuner.data.prompts.base import special_texts
 from tuner.data.redact import redact
 from tuner.data.store import as_batch
 from tuner.data.trim import shorten, trim
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ROLE_MARK = re.compile(
-    r"<\|(?:user|assistant|system|im_start|im_end)\|>|\[/?INST\]|^(?:### ?)?"
-    r"(?:Instruction|Response|Human|User|Assistant|Customer message|Agent response) ?:",
+    r"<\|(?:user|assistant|system|im_start|im_end|eot_id|start_header_id|end_header_id)\|>"
+    r"|\[/?INST\]|<</?SYS>>|^(?:### ?)?(?:Instruction|Input|Response|Human|User|Assistant|System"
+    r"|Customer message|Agent response|Query|Intent) ?:",
     re.MULTILINE | re.IGNORECASE,
 )
 LETTER = re.compile(r"[^\W\d_]")
@@ -105,6 +107,7 @@ class Cleaned:
         changed: rows changed, by step.
         flagged: rows with something to look at: what it is, and where.
         reply_tokens: tokens with loss of all rows, before the length limit.
+        redacted: what was redacted, by kind, by this step or by the source.
     """
 
     batch: Any  # pyarrow.RecordBatch
@@ -121,6 +124,7 @@ class Cleaned:
     changed: Counter[str] = field(default_factory=Counter[str])
     flagged: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     reply_tokens: int = 0
+    redacted: Counter[str] = field(default_factory=Counter[str])
 
 
 STEPS = ("keywords", "language", "charset", "redaction", "control_tokens", "length")
@@ -161,12 +165,12 @@ class Cleaner:
         dropped: list[Dropped] = []
         changed = Counter[str]()
         flagged: list[tuple[str, str]] = []
+        redacted = Counter[str]()
         wanted: list[Example] = []
         for example in examples:
             found = self._why_not(example)
             if found is None and self.rules.redact:
-                example, redacted = _redacted(example)
-                changed["redaction"] += redacted
+                example = _redacted(example)
             if found is None and any(
                 mark in m.content for m in example.messages for mark in self.special
             ):
@@ -182,6 +186,9 @@ class Cleaner:
                 continue
             if any(ROLE_MARK.search(message.content) for message in example.messages):
                 flagged.append(("role_mark_in_text", str(example.meta.get("where", ""))))
+            if _counts(marks := example.meta.get("redacted")):
+                changed["redaction"] += 1
+                redacted.update(marks)
             wanted.append(annotate(example, self.rules.annotate))
         encoded = encode([example.messages for example in wanted], self.prompt, self.tokenizer)
         all_lengths = np.array([len(item.input_ids) for item in encoded], dtype=np.int32)
@@ -210,6 +217,7 @@ class Cleaner:
             dropped=dropped,
             changed=changed,
             flagged=flagged,
+            redacted=redacted,
             reply_tokens=sum(item.targets for item in encoded),
         )
 
@@ -266,16 +274,16 @@ class Cleaner:
         return encode([messages], self.prompt, self.tokenizer)[0]
 
 
-def _redacted(example: Example) -> tuple[Example, bool]:
-    """The example with personal data replaced, and whether there was any."""
+def _redacted(example: Example) -> Example:
+    """The example with personal data replaced; meta counts what there was."""
     found = [redact(message.content) for message in example.messages]
     counts = sum((Counter(kinds) for _, kinds in found), Counter[str]())
     if not counts:
-        return example, False
+        return example
     turns = [replace(m, content=text) for m, (text, _) in zip(example.messages, found, strict=True)]
     earlier = Counter(example.meta["redacted"] if _counts(example.meta.get("redacted")) else {})
     meta = {**example.meta, "redacted": dict(earlier + counts)}
-    return replace(example, messages=tuple(turns), meta=meta), True
+    return replace(example, messages=tuple(turns), meta=meta)
 
 
 def _counts(value: Any) -> bool:

@@ -169,6 +169,8 @@ class _Build:
                 self.account.drop(Dropped(step, reason, where))
 
         drop(~kept, "exact_duplicates", "repeated")
+        # Whichever of its groups a repeated row is kept in, the split is the same.
+        index["draws"] = joined(index["draws"], first)
         family = self.families.join(index["ids"])
         family, template = part_templates(family, store, index["ids"], self.folder)
         index["family"] = family

@@ -129,9 +129,3 @@ def encode_header(
     """Token ids that a reply to `messages` continues: the same ids that training sees."""
     text = prompt.header(messages, tokenizer)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def special_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What would become a control token if a text held it, named by the tokenizer or not."""
-    added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
-    return sorted({*tokenizer.all_special_tokens, *added})

@@ -16,17 +16,17 @@ PATTERNS = {
     "card": re.compile(r"(?<![\d.-])\d{4}(?:[ -]?\d{4}){2}[ -]?\d{1,7}(?![\d-])"),
     # A word that says what the number is, then at least four digits, with letters or dashes.
     "order": re.compile(
-        r"(?P<said>\b(?:order|ticket|case|reference|ref|booking|invoice|tracking|account|customer)"
-        r"(?:\s+(?:number|no|nr|id|is))*\.?\s*:?\s*)#?(?=[A-Z0-9-]*\d{2})"
-        # A number with a word behind it ("30minutes") is a measure.
-        r"(?!\d+[A-Z]{3,}\b)[A-Z0-9][A-Z0-9-]{3,}\b",
+        r"(?P<said>\b(?:order|ticket|case|reference|ref|booking|confirmation|invoice|tracking"
+        r"|account|customer)(?:\s+(?:number|no|nr|id|is))*\.?\s*:?\s*)(?:#\s*)?"
+        # A number with a word behind it ("30minutes") is a measure, 19.. and 20.. are years.
+        r"(?=[A-Z0-9-]*\d{2})(?!\d{1,3}[A-Z]{2,}\b|(?:19|20)\d{2}\b)[A-Z0-9][A-Z0-9-]{3,}\b",
         re.IGNORECASE,
     ),
     # Seven digits at least, with the signs that phone numbers are written with; no plain number.
     "phone": re.compile(
         r"(?<![\w.,/-])(?:\+\d[\d ().-]{6,17}\d|\(\d{2,5}\)[ -]?\d[\d -]{4,10}\d"
-        r"|(?:1[ .-])?\d{2,5}[ .-]\d{3,4}[ .-]\d{3,4}|0\d{8,11}|[2-9]\d{2}[2-9]\d{6}"
-        r"|\d{3}-\d{4})(?![\w/-])"
+        r"|(?:1[ .-])?\d{2,5}[ .-]\d{3,4}[ .-]\d{4}|0\d{3,4}[ -]\d{5,6}|0\d{8,11}"
+        r"|[2-9]\d{2}[2-9]\d{6}|\d{3}-\d{4})(?![\w/-]|\.\d)"
     ),
 }
 

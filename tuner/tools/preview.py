@@ -104,10 +104,10 @@ def histogram(lengths: Sequence[int], longest: int = 40) -> list[tuple[str, int,
 def warnings(card: dict[str, Any]) -> list[str]:
     """What a person should know before training on this data."""
     found: list[str] = []
-    lost = card["rows_in"] - card["rows_out"] - card["steps"][0]["dropped"]
+    lost = card["rows_in"] - card["rows_out"]
     if lost:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in list(card["dropped"].items())[:5])
-        found.append(f"{lost:,} of {card['rows_in']:,} rows were dropped: {reasons}")
+        found.append(f"{lost:,} of {card['rows_in']:,} rows are not used: {reasons}")
     if card["truncated"]:
         found.append(f"{card['truncated']:,} rows were trimmed to fit data.max_length")
     if marks := card["flagged"].get("role_mark_in_text"):

@@ -100,6 +100,11 @@ def test_system_turn_is_put_in_front_only_where_there_is_none(tokenizer: Any) ->
     assert Chat().render(TURNS[1:], tokenizer).text.startswith("<|user|>\n")
 
 
+def test_a_system_turn_of_control_tokens_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(UserError, match=r"data\.prompt\.system: .* is a control token"):
+        Chat(system=f"Be brief.{tokenizer.eos_token}").check(tokenizer)
+
+
 def test_supervise_all_labels_every_token(tokenizer: Any) -> None:
     row = encode([TURNS], Chat(supervise="all"), tokenizer)[0]
     assert row.labels.tolist() == row.input_ids.tolist()

@@ -70,3 +70,9 @@ class Prompt(ABC):
             if start >= found + len(reply) and token in added
         ]
         return ends[-1] if ends else None
+
+
+def special_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What would become a control token if a text held it, named by the tokenizer or not."""
+    added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
+    return sorted({*tokenizer.all_special_tokens, *added})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 from tuner.data.example import Message
-from tuner.data.prompts.base import PROBE, Prompt, Rendered
+from tuner.data.prompts.base import PROBE, Prompt, Rendered, special_texts
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ class Chat(Prompt):
                 f"model.base: the tokenizer of '{tokenizer.name_or_path}' has no chat template; "
                 "choose a chat model, or put a chat_template.jinja beside its tokenizer"
             )
+        mark = next((m for m in special_texts(tokenizer) if m in (self.system or "")), None)
+        if mark is not None:
+            raise UserError(f"data.prompt.system: {mark!r} is a control token of the tokenizer")
         (start, end) = self._with_turns(PROBE, tokenizer)[1][-1]
         text = self.render(PROBE, tokenizer).text
         if text[start:end].strip() == PROBE[-1].content:

@@ -59,8 +59,8 @@ class Source(ABC):
         self.revision = revision
 
     @abstractmethod
-    def example(self, row: Row, where: str) -> Example | Rejected | None:
-        """Turn one row into an example; None when the source's own filter passes over it."""
+    def example(self, row: Row, where: str) -> Item:
+        """Turn one row into an example; `Skipped` when the source's own filter passes over it."""
 
     def read(self) -> Iterator[Located]:
         """The raw rows with their place, from the file or the hub."""
@@ -111,8 +111,6 @@ class Source(ABC):
             item = self.example(row, where)
         except NotText as error:
             return Rejected(f"not_text({error})", where)
-        if item is None:
-            return Skipped("filtered", where)
         if isinstance(item, Example):
             texts = [item.group, item.category, *item.meta, *map(str, item.meta.values())]
             try:

@@ -75,7 +75,7 @@ class Bitext(Source):
         self.placeholders: Literal["keep", "fill", "strip"] = placeholders
         self.reply: Literal["response", "intent"] = reply
 
-    def example(self, row: Row, where: str) -> Example | Rejected | None:
+    def example(self, row: Row, where: str) -> Example | Rejected:
         """See the base class."""
         missing = self.required - row.keys()
         if missing:

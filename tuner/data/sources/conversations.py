@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Literal, cast
 
-from tuner.data.example import ROLES, Example, Message, Rejected
+from tuner.data.example import ROLES, Example, Item, Message, Rejected
 from tuner.data.reading import PLAIN, Located, Row, read_file
 from tuner.data.sources.base import Source, group_of, text_of
 from tuner.errors import UserError, nearest
@@ -87,32 +87,38 @@ class Conversations(Source):
             if key not in known:
                 raise UserError(f"data.source.columns: unknown key '{key}'. {nearest(key, known)}")
         self.columns = columns
+        self._met = set[str]()
         self.encoding = encoding
 
     def read(self) -> Iterator[Located]:
         """See the base class."""
         return super().read() if self.path is None else read_file(self.path, self.encoding)
 
-    def _renamed(self, row: Row, where: str) -> Row:
-        """The row under the keys of its shape."""
-        row = dict(row)
-        for key, own in (self.columns or {}).items():
-            if own not in row:
+    def _items(self) -> Iterator[Item]:
+        self._met = set[str]()
+        yield from super()._items()
+        for own in (self.columns or {}).values():
+            if own not in self._met:
                 raise UserError(
-                    f"{where}: data.source.columns: no column '{own}'. {nearest(own, row)}"
+                    f"data.source.columns: no row has a column '{own}'. {nearest(own, self._met)}"
                 )
-            row[key] = row.pop(own)
-        return row
+
+    def _renamed(self, row: Row) -> Row:
+        """The row under the keys of its shape."""
+        self._met.update(row)
+        columns = self.columns or {}
+        kept = {key: value for key, value in row.items() if key not in columns.values()}
+        return kept | {key: row[own] for key, own in columns.items() if own in row}
 
     @property
     def hub_name(self) -> str | None:
         """See the base class."""
         return self.name
 
-    def example(self, row: Row, where: str) -> Example | Rejected | None:
+    def example(self, row: Row, where: str) -> Example | Rejected:
         """See the base class."""
         if self.columns:
-            row = self._renamed(row, where)
+            row = self._renamed(row)
         shape = shape_of(row) if self.shape == "auto" else self.shape
         if shape is None:
             return Rejected(f"unknown_shape({','.join(sorted(row))[:80]})", where)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from tuner.data.example import Example, Message, Rejected
+from tuner.data.example import Example, Item, Message, Rejected, Skipped
 from tuner.data.reading import Row
 from tuner.data.sources.base import Source, group_of, text_of
 
-CITATION = re.compile(r"\s?\[\d+\]")
+CITATION = re.compile(r"\s?\[(?:\d+|note \d+|citation needed)\]")
 
 
 class Dolly(Source):
@@ -53,7 +53,7 @@ class Dolly(Source):
         pattern = rf"(?<!\w)(?:{words})(?!\w)" if match == "word" else words
         self._wanted = re.compile(pattern, re.IGNORECASE) if words else None
 
-    def example(self, row: Row, where: str) -> Example | Rejected | None:
+    def example(self, row: Row, where: str) -> Item:
         """See the base class."""
         missing = self.required - row.keys()
         if missing:
@@ -61,7 +61,7 @@ class Dolly(Source):
         instruction, reply = text_of(row, "instruction"), text_of(row, "response")
         category = text_of(row, "category")
         if self._wanted and not self._wanted.search(f"{instruction} {category}"):
-            return None
+            return Skipped("no_keyword", where)
         if not instruction or not reply:
             return Rejected("no_prompt" if not instruction else "no_reply", where)
         context = CITATION.sub("", text_of(row, "context")).strip()

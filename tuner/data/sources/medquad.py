@@ -17,9 +17,10 @@ from tuner.data.sources.base import Source, group_of, text_of
 class MedQuAD(Source):
     """Medical questions with long, factual answers (BMC Bioinformatics 20:511).
 
-    A group is a focus area where the set names one, else a question. Rows without an answer
-    (copyright removals of the original) are rejected and counted. Some answers stand word for word
-    under hundreds of questions ("This condition is inherited in an autosomal recessive pattern").
+    A group is a focus area where the set names one, else a question. Rows without an answer (the
+    original has thousands, for reasons of copyright) are passed over and counted. Some answers
+    stand word for word under hundreds of questions ("This condition is inherited in an autosomal
+    recessive pattern").
 
     Args:
         path: a local copy (CSV in either form).
@@ -54,7 +55,7 @@ class MedQuAD(Source):
                 seen.add(answer)
             yield item
 
-    def example(self, row: Row, where: str) -> Example | Rejected | None:
+    def example(self, row: Row, where: str) -> Item:
         """See the base class."""
         cells = {key.lower(): key for key in row}
         for column in ("question", "answer"):
@@ -63,7 +64,7 @@ class MedQuAD(Source):
         question = " ".join(text_of(row, cells["question"]).split())
         answer = text_of(row, cells["answer"])
         if not question or not answer:
-            return Rejected("no_prompt" if not question else "no_reply", where)
+            return Rejected("no_prompt", where) if answer else Skipped("no_answer", where)
         focus = text_of(row, "focus_area")
         kind = text_of(row, "question_type") or text_of(row, "qtype")
         return Example(

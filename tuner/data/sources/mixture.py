@@ -49,7 +49,7 @@ class Mixture(Source):
         self.sources = sources
         self.weights = weights
 
-    def example(self, row: Row, where: str) -> Example | Rejected | None:
+    def example(self, row: Row, where: str) -> Example | Rejected:
         """Never called: the parts turn their own rows into examples."""
         raise AssertionError("a mixture reads no rows of its own")
 

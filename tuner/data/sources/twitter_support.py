@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from tuner.data.example import Example, Message, Rejected
+from tuner.data.example import Example, Item, Message, Rejected, Skipped
 from tuner.data.language import looks_english
 from tuner.data.reading import Located, Row, existing
 from tuner.data.redact import redact
@@ -106,22 +106,22 @@ class TwitterSupport(Source):
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror}") from error
 
-    def example(self, row: Row, where: str) -> Example | Rejected | None:
+    def example(self, row: Row, where: str) -> Item:
         """See the base class."""
         tweets: list[dict[str, str]] = row["tweets"]
         company = tweets[-1]["author_id"]
         if self.companies is not None and company not in self.companies:
-            return None
+            return Skipped("other_company", where)
         turns: list[Message] = []
         for inbound, said in groupby(tweets, key=_inbound):
             text = "\n".join(filter(None, (_plain(t["text"], inbound=inbound) for t in said)))
             turns.append(Message("user" if inbound else "assistant", text))
         if any(len(m.content.split()) < self.min_words for m in (turns[0], turns[-1])):
-            return None
+            return Skipped("too_short", where)
         if not all(m.content for m in turns):
-            return None  # nothing but a link or a handle
+            return Skipped("nothing_but_links", where)
         if self.english and not looks_english(" ".join(m.content for m in turns)):
-            return None
+            return Skipped("not_english", where)
         meta: dict[str, Any] = {"company": company, "tweets": len(tweets), "where": where}
         if self.redact:
             found = [redact(message.content) for message in turns]
