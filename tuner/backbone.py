@@ -45,6 +45,21 @@ def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenize
     return tokenizer
 
 
+def context_length(base: str, revision: str | None = None) -> int | None:
+    """Positions that the base was made for; null where its configuration does not say.
+
+    Raises:
+        UserError: neither the folder nor the hub has it.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(locate(base), revision=revision)
+    except Exception as error:  # the clients raise their own and their HTTP library's errors
+        raise _not_loaded(base, "configuration", error) from error
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def load_base(
     base: str,
     revision: str | None = None,
@@ -84,6 +99,12 @@ def load_base(
             model = AutoModelForCausalLM.from_pretrained(place, **options)
     except Exception as error:  # see load_tokenizer
         raise _not_loaded(base, "model", error) from error
+    layer: Any
+    for layer in model.modules():
+        # On a CPU, bitsandbytes 0.50 repacks a 4-bit layer at its first use in evaluation mode, and
+        # gradients through it are silently wrong from then on: from the first validation.
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False).eval()
 
 

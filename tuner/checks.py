@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+
+from tuner.backbone import context_length
 from tuner.checkpoint import load_checkpoint, refuse_misfit
 from tuner.errors import UserError
+from tuner.module import BASE_DTYPES
 from tuner.schedule import total_steps
 
 if TYPE_CHECKING:
@@ -14,6 +18,38 @@ if TYPE_CHECKING:
 
     from tuner.data.datamodule import ConversationData
     from tuner.module import ChatTuner
+
+
+def refuse_pairs(trainer: Trainer, model: ChatTuner, data: ConversationData) -> None:
+    """Make sure that settings go together, before anything but the base's configuration is read.
+
+    Raises:
+        UserError: a pair that cannot work, or a precision that would train in half precision.
+    """
+    if model.init_adapter and not (Path(model.init_adapter) / "adapter_config.json").is_file():
+        raise UserError(f"model.init_adapter: no adapter_config.json in {model.init_adapter}")
+    names = ("quantize", "gradient_checkpointing", "init_adapter", "from_scratch")
+    if reason := model.head.impossible({name: getattr(model, name) for name in names}):
+        raise UserError(reason)
+    precision = str(trainer.precision)
+    if precision not in BASE_DTYPES:
+        raise UserError(
+            f"trainer.precision: {precision} would train weights in half precision and lose "
+            f"small updates. Allowed: {', '.join(BASE_DTYPES)} (the mixed ones store the "
+            "frozen base in half precision already)"
+        )
+    if model.quantize and isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+        raise UserError(
+            f"model.quantize, trainer.strategy: {model.quantize} weights cannot be split over "
+            "devices; set --trainer.strategy ddp, or --model.quantize null"
+        )
+    virtual, context = model.head.virtual_tokens, context_length(model.base, model.revision)
+    if context is not None and data.max_length + virtual > context:
+        keys = "data.max_length, model.head.num_virtual_tokens" if virtual else "data.max_length"
+        raise UserError(
+            f"{keys}: {data.max_length + virtual} positions are more than the {context} that "
+            f"{model.base} was made for; set --data.max_length {max(context - virtual, 1)} or less"
+        )
 
 
 def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData) -> None:

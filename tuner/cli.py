@@ -31,7 +31,7 @@ from tuner.callbacks.record import RunRecord
 from tuner.callbacks.samples import SampleReplies
 from tuner.callbacks.throughput import Throughput
 from tuner.checkpoint import AtomicCheckpointIO, LastCheckpoint, load_checkpoint
-from tuner.checks import refuse_finished, refuse_impossible
+from tuner.checks import refuse_finished, refuse_impossible, refuse_pairs
 from tuner.data.datamodule import ConversationData
 from tuner.errors import UserError
 from tuner.export import export
@@ -185,6 +185,7 @@ class TunerCLI(LightningCLI):
         return Path(os.environ.get(RUN_FOLDER, root / name / "version_0"))
 
     def _prepare(self) -> None:
+        refuse_pairs(self.trainer, self.model, self.datamodule)
         self.datamodule.prepare(self.model.tokenizer)
         self.model.trainer = self.datamodule.trainer = self.trainer
         cast("Any", self.trainer).datamodule = self.datamodule

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from tuner.data.prompts import Prompt
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from torch import Tensor
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 StopReason = Literal["eos", "length", "empty"]
 
@@ -96,16 +97,41 @@ def generate(
             ids[line, width - len(headers[place]) :] = torch.tensor(headers[place])
             mask[line, width - len(headers[place]) :] = 1
         began = time.perf_counter()
-        out = model.generate(
-            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
-        )
-        tails = out[:, width:].tolist()  # waits for the device, so the clock is right
+        out = _continued(model, ids.to(device), mask.to(device), config)
+        tails = out.tolist()  # waits for the device, so the clock is right
         seconds = (time.perf_counter() - began) / len(places)
         for place, tail in zip(places, tails, strict=True):
             replies[place] = _reply(tail, stops, tokenizer, seconds)
         bar.update(len(places))
     bar.close()
     return [replies[place] for place in range(len(headers))]
+
+
+def _continued(model: Any, ids: Tensor, mask: Tensor, config: GenerationConfig) -> Tensor:
+    """The tokens that follow each row: (B, N) int64.
+
+    peft puts the trained embeddings of prompt and p-tuning in front of the padding, which moves
+    the row behind it to other positions (peft issue 1093). Here they stand behind it, where they
+    stood in training.
+    """
+    adapter = getattr(model, "active_peft_config", None)
+    kind = getattr(adapter, "peft_type", None)
+    if kind not in ("PROMPT_TUNING", "P_TUNING"):
+        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        return out[:, ids.shape[1] :]
+    base = model.get_base_model()
+    words = base.get_input_embeddings()(ids)  # (B, T, H)
+    virtual = model.get_prompt(batch_size=len(ids)).to(words.dtype)  # (B, V, H)
+    count, padding = virtual.shape[1], (1 - mask).sum(dim=1, keepdim=True)
+    place = torch.arange(count + ids.shape[1], device=ids.device)[None]  # (1, V + T)
+    source = torch.where(place < padding, place + count, place - padding)
+    source = torch.where(place < padding + count, source, place)
+    rows = torch.cat([virtual, words], dim=1)
+    return base.generate(
+        inputs_embeds=rows.gather(1, source[..., None].expand_as(rows)),
+        attention_mask=(place >= padding).long(),
+        generation_config=config,
+    )
 
 
 def _reply(

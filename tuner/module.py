@@ -17,7 +17,6 @@ from tuner.checkpoint import refuse_misfit
 from tuner.data.batching import Batch
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
-from tuner.errors import UserError
 from tuner.generate import generate, stop_ids
 from tuner.heads import Head
 from tuner.heads.lora import LoRA
@@ -106,30 +105,15 @@ class ChatTuner(L.LightningModule):
         Frozen weights are stored in the type of the arithmetic, trained ones in float32.
 
         Raises:
-            UserError: the precision would train in half precision, or the base does not load.
+            UserError: the base does not load, or the head does not fit it.
         """
         if self.model is not None:
             return
-        start_from = Path(self.init_adapter) if self.init_adapter else None
-        if start_from is not None and not (start_from / "adapter_config.json").is_file():
-            raise UserError(f"model.init_adapter: no adapter_config.json in {start_from}")
-        if self.from_scratch and self.head.keeps_base:
-            raise UserError(
-                f"model.from_scratch, model.head: {type(self.head).__name__} needs a trained base; "
-                "only --model.head Full can start from random weights"
-            )
-        precision = str(self.trainer.precision)
-        if precision not in BASE_DTYPES:
-            raise UserError(
-                f"trainer.precision: {precision} would train weights in half precision and lose "
-                f"small updates. Allowed: {', '.join(BASE_DTYPES)} (the mixed ones store the "
-                "frozen base in half precision already)"
-            )
         base = load_base(
             self.base,
             self.revision,
             quantize=self.quantize,
-            dtype=BASE_DTYPES[precision],
+            dtype=BASE_DTYPES[str(self.trainer.precision)],
             from_scratch=self.from_scratch,
             device=self.trainer.strategy.root_device,
         )
@@ -137,7 +121,7 @@ class ChatTuner(L.LightningModule):
             # transformers renamed the method in 5.2x; the old name warns there.
             name = "activation_checkpointing_enable"
             getattr(base, name, base.gradient_checkpointing_enable)({"use_reentrant": False})
-        self.model = self.head.apply(base, start_from)
+        self.model = self.head.apply(base, Path(self.init_adapter) if self.init_adapter else None)
         # Lightning keeps the mode it finds, and a loaded base is in evaluation mode: without this
         # there would be no dropout.
         self.model.train()
@@ -147,8 +131,11 @@ class ChatTuner(L.LightningModule):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def on_train_start(self) -> None:
-        """Remember the run's seed."""
+        """Remember the run's seed; tell the head how long the training is."""
         self._seed = torch.initial_seed()
+        trainer = self.trainer
+        epoch = self._data().steps_per_epoch()
+        self.head.start(self.model, total_steps(epoch, trainer.max_epochs, trainer.max_steps))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Let dropout depend on the place in the run alone, so that a resume draws the same."""
@@ -159,8 +146,17 @@ class ChatTuner(L.LightningModule):
         """One micro-batch's share of the optimiser step's loss."""
         total, targets = summed_loss(self.model, batch)
         averaged = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        loss = total * (averaged / max(batch["step_targets"], 1))
+        whole = total
+        if (penalty := self.head.penalty(self.model)) is not None:
+            whole = total + penalty * targets  # adds up to the penalty over the step's batches
+        loss = whole * (averaged / max(batch["step_targets"], 1))
         return {"loss": loss, "loss_sum": total.detach(), "targets": targets}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Let the head look at weights and gradients after each optimiser step."""
+        step = self.trainer.global_step
+        super().optimizer_step(*args, **kwargs)
+        self.head.stepped(self.model, step)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the token-weighted loss."""
@@ -234,6 +230,7 @@ class ChatTuner(L.LightningModule):
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in wanted}
         checkpoint["tuner"] = self.identity() | {"weights_sha256": self.weights_sha256}
+        checkpoint["head"] = self.head.state(self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another base or head, or one that lacks a weight.
@@ -243,3 +240,4 @@ class ChatTuner(L.LightningModule):
         """
         own = self.identity() | {"weights_sha256": self.weights_sha256}
         refuse_misfit(checkpoint, own, self.trainable())
+        self.head.load_state(self.model, checkpoint["head"])

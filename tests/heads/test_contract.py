@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from tuner.backbone import load_base, load_tokenizer
+from tuner.backbone import PICO, load_base, load_tokenizer
 from tuner.cli import main
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
@@ -22,6 +26,7 @@ from tuner.data.sources.conversations import Conversations
 from tuner.generate import generate, stop_ids
 from tuner.heads import Head
 from tuner.heads.lora import LoRA
+from tuner.module import ChatTuner
 from tuner.plugins import subclasses
 
 HEADS = list(subclasses(Head))
@@ -44,66 +49,256 @@ def token_loss(model: Any, base: Path, rows: Path) -> float:
         ids = torch.tensor(row.input_ids, dtype=torch.int64)[None]
         labels = torch.tensor(row.labels, dtype=torch.int64)
         with torch.inference_mode():
-            logits = model(input_ids=ids).logits[0, :-1]
+            logits = model(input_ids=ids).logits[0, -ids.shape[1] : -1]  # behind virtual tokens
         total += float(functional.cross_entropy(logits, labels[1:], reduction="sum"))
         tokens += int((labels[1:] != -100).sum())
     return total / tokens
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_trains_what_it_should_in_float32(head: str, tiny_base: Path) -> None:
-    base = load_base(str(tiny_base), dtype=torch.bfloat16)
-    frozen = {id(p) for p in base.parameters()}
-    model: Any = subclasses(Head)[head]().apply(base)
-    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+# What some heads need to learn rows by heart: steps, learning rate, settings.
+NEEDS: dict[str, tuple[int, float, dict[str, Any]]] = {
+    "PromptTuning": (250, 0.05, {"num_virtual_tokens": 80}),
+    "PTuning": (250, 0.005, {"num_virtual_tokens": 80}),
+    "PrefixTuning": (100, 0.1, {}),
+    "IA3": (100, 0.1, {}),
+    "VeRA": (60, 0.05, {}),
+    "LNTuning": (60, 0.1, {}),
+    "AdaLoRA": (60, 0.02, {}),
+    "Full": (60, 0.002, {}),
+}
+ALSO: dict[str, list[dict[str, Any]]] = {
+    "LoRA": [
+        {"init": "pissa"},
+        {"init": "olora"},
+        {"init": "orthogonal"},
+        {"dora": True},
+        {"rslora": True, "layers_to_transform": [0]},
+    ],
+    "PromptTuning": [{"init": "vocabulary"}, {"init": "random"}],
+}
+VARIANTS = [(head, settings) for head in HEADS for settings in ({}, *ALSO.get(head, []))]
+NAMES = ["-".join([head, *map(str, settings.values())]) for head, settings in VARIANTS]
+BASES = ("float32", "bfloat16", "nf4", "int8")
+
+
+def made(head: str, base: Path, kind: str, **settings: Any) -> tuple[Head, Any]:
+    """A head on a base of a kind: the head and the model."""
+    quantize: Any = kind if kind in ("nf4", "int8") else None
+    dtype = torch.float32 if quantize else getattr(torch, kind)
+    loaded = load_base(str(base), dtype=dtype, quantize=quantize)
+    one = subclasses(Head)[head](**settings)
+    return one, one.apply(loaded)
+
+
+@pytest.mark.parametrize("kind", BASES)
+@pytest.mark.parametrize(("head", "settings"), VARIANTS, ids=NAMES)
+def test_trains_what_it_should_in_float32(
+    head: str, settings: dict[str, Any], kind: str, tiny_base: Path
+) -> None:
+    blank = dict.fromkeys(("gradient_checkpointing", "init_adapter", "from_scratch"), False)
+    quantize = kind if kind in ("nf4", "int8") else None
+    if subclasses(Head)[head](**settings).impossible({**blank, "quantize": quantize}):
+        return  # it says so before anything is loaded: the tests of refusals
+    frozen = {name: p.detach().clone() for name, p in load_base(str(tiny_base)).named_parameters()}
+    one, model = made(head, tiny_base, kind, **settings)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert trained
-    assert {p.dtype for _, p in trained} == {torch.float32}
-    if head != "Full":
-        assert not [n for n, p in trained if id(p) in frozen], "the base must stay frozen"
-        for name, p in trained:  # a zero start on one side would hide the other side's gradient
-            torch.nn.init.normal_(p, std=0.1)
-            assert "lora" in name or head != "LoRA"
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    if one.keeps_base:
+        assert sum(p.numel() for p in trained.values()) < sum(p.numel() for p in frozen.values())
+    one.start(model, 4)
+    optimizer = torch.optim.SGD(trained.values(), lr=0.1)
     ids = torch.arange(3, 23)[None]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        model(input_ids=ids, labels=ids).loss.backward()
-    assert not [n for n, p in trained if p.grad is None or not p.grad.any()]
+    model.train()
+    for step in range(4):  # a start at zero on one side hides the other side's gradient at first
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind != "float32"):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss = loss + (one.penalty(model) or 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step < 3:
+            one.stepped(model, step)
+    assert not [n for n, p in trained.items() if p.grad is None or not p.grad.any()]
+    kept = dict(load_base(str(tiny_base)).named_parameters())
+    assert all(torch.equal(p, frozen[name]) for name, p in kept.items())
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_learns_rows_by_heart_and_exports_them(
-    head: str, fit: Callable[..., Path], tiny_base: Path, rows_file: Callable[..., Path]
+SLOW = ("PromptTuning", "PTuning")  # a minute each
+
+
+@pytest.mark.parametrize(
+    "head", [pytest.param(h, marks=pytest.mark.slow) if h in SLOW else h for h in HEADS]
+)
+def test_learns_rows_by_heart_and_keeps_its_promises(
+    head: str, fit: Callable[..., Path], tmp_path: Path
 ) -> None:
-    options = [f"--model.head={head}", "--optimizer.lr=0.01", "--trainer.max_epochs=250", *FAST]
-    run = fit(*options, rows=8)
-    assert token_loss(exported(run, tiny_base), tiny_base, rows_file(8)) < 0.1
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_a_batch_gives_what_its_rows_give_alone(
-    head: str, fit: Callable[..., Path], tiny_base: Path
-) -> None:
-    run = fit(f"--model.head={head}", "--optimizer.lr=0.01", "--trainer.max_epochs=3", *FAST)
-    model, tokenizer = exported(run, tiny_base), load_tokenizer(str(tiny_base))
-    texts = ["order", "where is my parcel please", "a b c d e f g h i j k", "refund? " * 9]
+    """Overfits 8 rows; loads with plain peft; answers alike alone and in a batch; small files."""
+    steps, rate, settings = NEEDS.get(head, (60, 0.01, {}))
+    words = ["where", "order", "parcel", "help", "return", "refund", "thanks", "today"]
+    rows = [{"prompt": f"{n} {w}?", "completion": f"{w} {n}."} for n, w in enumerate(words)]
+    path = tmp_path / "short.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = fit(
+        *(f"--model.base={PICO}", f"--model.head={head}", f"--optimizer.lr={rate}"),
+        *(f"--model.head.{key}={value}" for key, value in settings.items()),
+        *(f"--trainer.max_epochs={steps}", f"--data.source.path={path}", *FAST),
+    )
+    model = exported(run, PICO)
+    assert token_loss(model, PICO, path) < 0.1
+    tokenizer = load_tokenizer(str(PICO))
+    texts = ["0 where?", "3 help?", "7 today?", "where is my parcel, please? " * 3, "order", "x"]
     headers = [encode_header([Message("user", text)], Chat(), tokenizer) for text in texts]
     options: dict[str, Any] = {"tokenizer": tokenizer, "stops": stop_ids(Chat(), tokenizer)}
-    together = generate(model, headers, max_new_tokens=10, batch_size=4, **options)
+    together = generate(model, headers, max_new_tokens=10, batch_size=6, **options)
     alone = generate(model, headers, max_new_tokens=10, batch_size=1, **options)
     assert [r.text for r in together] == [r.text for r in alone]
     assert [r.new_tokens for r in together] == [r.new_tokens for r in alone]
+    assert [r.text for r in alone[:3]] == ["where 0.", "help 3.", "today 7."]
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    held = torch.load(checkpoint, weights_only=True)
+    needed = sum(t.numel() * 4 for t in held["state_dict"].values()) * 3  # weights, two moments
+    assert checkpoint.stat().st_size < 1.2 * needed + 100_000
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_batch_gives_what_its_rows_give_alone(head: str) -> None:
+    _, model = made(head, PICO, "float32")
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.02 * torch.randn_like(parameter)
+    model.eval()
+    tokenizer = load_tokenizer(str(PICO))
+    texts = ["order", "where is my parcel please", "a b c d e f g h i j k", "refund? " * 9]
+    headers = [encode_header([Message("user", text)], Chat(), tokenizer) for text in texts]
+    options: dict[str, Any] = {"tokenizer": tokenizer, "stops": stop_ids(Chat(), tokenizer)}
+    together = generate(model, headers, max_new_tokens=12, batch_size=4, **options)
+    alone = generate(model, headers, max_new_tokens=12, batch_size=1, **options)
+    assert [(r.text, r.new_tokens) for r in together] == [(r.text, r.new_tokens) for r in alone]
+    assert len({r.text for r in alone}) > 1
+    with torch.inference_mode():  # one by one, without a cache: what training would have seen
+        ids = list(headers[0])
+        for _ in range(alone[0].new_tokens):
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits
+            ids.append(int(logits[0, -1].argmax()))
+    plain = tokenizer.decode(ids[len(headers[0]) :], skip_special_tokens=True)
+    assert alone[0].text == plain.strip()
+
+
+def test_exports_give_the_same_logits_in_a_fresh_process(tiny_base: Path, tmp_path: Path) -> None:
+    ids = torch.arange(3, 23)[None]
+    for place, (head, settings) in enumerate(VARIANTS):
+        if head == "Full":
+            continue
+        one, model = made(head, tiny_base, "float32", **settings)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data += 0.05 * torch.randn_like(parameter)
+        model.eval()
+        one.save(model, tmp_path / str(place))
+        with torch.inference_mode():
+            torch.save(model(input_ids=ids).logits, tmp_path / str(place) / "logits.pt")
+    code = f"""
+import sys, torch
+from pathlib import Path
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+for folder in sorted(Path({str(tmp_path)!r}).iterdir()):
+    base = AutoModelForCausalLM.from_pretrained({str(tiny_base)!r}, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(folder)).eval()
+    with torch.inference_mode():
+        found = model(input_ids=torch.arange(3, 23)[None]).logits
+    print(folder.name, float((found - torch.load(folder / "logits.pt")).abs().max()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    differences = dict(line.split() for line in done.stdout.splitlines())
+    assert len(differences) == sum(head != "Full" for head, _ in VARIANTS)
+    for place, difference in differences.items():
+        exact = VARIANTS[int(place)][1].get("init") not in ("pissa", "olora")  # these are converted
+        assert float(difference) <= (0 if exact else 1e-4), NAMES[int(place)]
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [*((head, ()) for head in HEADS), ("LoRA", ("--model.quantize=nf4",))],
+    ids=[*HEADS, "LoRA-nf4"],
+)
+def test_goes_on_after_an_interruption_as_if_there_had_been_none(
+    head: str,
+    more: tuple[str, ...],
+    fit: Callable[..., Path],
+    command: Callable[..., list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = [f"--model.head={head}", *more, "--trainer.max_epochs=1", "--data.test_size=0"]
+    options += ["--optimizer.lr=0.01", "--data.max_length=256"]
+    straight = fit(*options, "--name=straight")
+    step = ChatTuner.training_step
+
+    def stopping(self: ChatTuner, batch: Any, batch_idx: int) -> Any:
+        if batch_idx == 4:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt, SystemExit):
+        patched.setattr(ChatTuner, "training_step", stopping)
+        main(command("fit", *options, "--name=part"))
+    resumed = fit(*options, "--name=part", "--ckpt_path=last")
+    files = (run / "checkpoints" / "last.ckpt" for run in (straight, resumed))
+    one, two = (torch.load(file, weights_only=True) for file in files)
+    assert one["global_step"] == two["global_step"] > 5
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    assert all(torch.equal(one["state_dict"][n], two["state_dict"][n]) for n in one["state_dict"])
 
 
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
-def test_lora_trains_on_a_quantised_base(quantize: str, fit: Callable[..., Path]) -> None:
-    run = fit(f"--model.quantize={quantize}", "--trainer.max_steps=2", *FAST)
-    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+def test_gradients_are_the_same_after_a_validation(quantize: str) -> None:
+    _, model = made("LoRA", PICO, quantize, dropout=0.0)
+    ids = torch.arange(3, 60)[None]
+
+    def gradient() -> Any:
+        model.train()
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    before = gradient()
+    model.eval()
+    with torch.inference_mode():
+        model(input_ids=ids)
+    assert torch.equal(before, gradient())
 
 
-def test_full_refuses_a_quantised_base(
-    command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+def test_adalora_prunes_to_its_budget(fit: Callable[..., Path]) -> None:
+    options = ["--model.head=AdaLoRA", "--model.head.every=2", "--trainer.max_epochs=4"]
+    run = fit(*options, "--optimizer.lr=0.01", "--data.val_size=0", "--data.test_size=0")
+    weights = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    values = torch.cat([w for name, w in weights.items() if "lora_E" in name])
+    layers = sum("lora_E" in name for name in weights)
+    assert int((values != 0).sum()) == 8 * layers
+
+
+def test_refusals_name_both_keys(
+    command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(command("fit", "--model.head=Full", "--model.quantize=nf4")) == 2
-    assert "model.quantize" in capsys.readouterr().err
+    for options, keys in (
+        (["PrefixTuning", "--model.gradient_checkpointing=true"], "model.gradient_checkpointing"),
+        (["PromptTuning", "--data.max_length=500"], "model.head.num_virtual_tokens"),
+        (["LoRA", "--data.max_length=600"], "data.max_length"),
+        (["LoRA", "--model.head.init=pissa", "--model.quantize=nf4"], "model.quantize"),
+        (["LoRA", "--model.head.layers_to_transform=[7]"], "model.head.layers_to_transform"),
+        (["LoRA", "--model.head.init=olora", "--model.head.dora=true"], "model.head.dora"),
+        (["AdaLoRA", "--model.head.target_r=12"], "model.head.target_r"),
+        (["VeRA", "--model.head.target_modules=[q_prj]"], "Did you mean 'q_proj'"),
+        (["LoRA", "--model.head.dora=true", "--model.quantize=int8"], "model.head.dora"),
+        (["IA3", "--model.init_adapter=nowhere"], "model.init_adapter"),
+        (["Full", "--model.quantize=int8"], "model.quantize"),
+    ):
+        assert main(command("fit", f"--model.head={options[0]}", *options[1:])) == 2, options
+        assert keys in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
 
 
 def test_unknown_layer_is_answered_with_the_nearest(tiny_base: Path) -> None:

@@ -2,11 +2,15 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from tuner.errors import UserError, nearest
+
+# No postponed annotations in this room: to resolve them, the config parser would run the block
+# below, and importing peft (and bitsandbytes with it) takes seconds.
 if TYPE_CHECKING:
     from peft import PeftConfig
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 
@@ -18,6 +22,25 @@ class Head(ABC):
 
     keeps_base: ClassVar[bool] = True
     """Whether the export needs the base beside it, so that the base must not be random weights."""
+
+    virtual_tokens: int = 0
+    """Positions of the context that the head takes up in front of every row."""
+
+    def impossible(self, settings: dict[str, Any]) -> str | None:
+        """Why this head cannot work with settings of the model, asked before anything is loaded.
+
+        Args:
+            settings: `quantize`, `gradient_checkpointing`, `init_adapter` and `from_scratch`.
+
+        Returns:
+            A message that names both keys; null where nothing is wrong.
+        """
+        if settings["from_scratch"] and self.keeps_base:
+            return (
+                f"model.from_scratch, model.head: {type(self).__name__} needs a trained base; "
+                "only --model.head Full can start from random weights"
+            )
+        return None
 
     @abstractmethod
     def apply(self, model: "PreTrainedModel", start_from: Path | None = None) -> "nn.Module":
@@ -35,6 +58,26 @@ class Head(ABC):
     def save(self, model: "nn.Module", folder: Path) -> None:
         """Export the trained weights in the format that other tools load."""
 
+    def start(self, model: "nn.Module", steps: int) -> None:
+        """Called when training begins; it has so many optimiser steps from first to last."""
+        return
+
+    def penalty(self, model: "nn.Module") -> "Tensor | None":
+        """The head's own term in the loss of an optimiser step (scalar); null for none."""
+        return None
+
+    def stepped(self, model: "nn.Module", step: int) -> None:
+        """Called after optimiser step `step` (the first is 0), gradients still at hand."""
+        return
+
+    def state(self, model: "nn.Module") -> dict[str, Any]:
+        """What a checkpoint needs to know of the head beside its weights: tensors, plain values."""
+        return {}
+
+    def load_state(self, model: "nn.Module", state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        return
+
 
 class PeftHead(Head):
     """A head of the peft library: a subclass states its configuration, nothing else."""
@@ -44,12 +87,20 @@ class PeftHead(Head):
         """The peft configuration for this base."""
 
     def apply(self, model: "PreTrainedModel", start_from: Path | None = None) -> "nn.Module":
-        """See the base class. Adapter weights are float32 whatever the base's type."""
+        """See the base class. Trained weights are float32 whatever the base's type."""
         from peft import PeftModel, get_peft_model
 
         if start_from is not None:
-            return PeftModel.from_pretrained(model, str(start_from), is_trainable=True)
-        return get_peft_model(model, self.config(model))
+            found = PeftModel.from_pretrained(model, str(start_from), is_trainable=True)
+        else:
+            try:
+                found = get_peft_model(model, self.config(model))
+            except ValueError as error:  # peft's word on a base that it cannot adapt
+                raise UserError(f"model.head: {type(self).__name__}: {error}") from error
+        for parameter in found.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        return found
 
     def save(self, model: "nn.Module", folder: Path) -> None:
         """See the base class: `PeftModel.from_pretrained(base, folder)` loads it."""
@@ -58,3 +109,50 @@ class PeftHead(Head):
         assert isinstance(model, PeftModel)
         # Asking whether the vocabulary grew would ask the hub for the base's configuration.
         model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def at_least_one(**settings: int) -> None:
+    """Refuse settings of a head that are below 1.
+
+    Raises:
+        UserError: one is.
+    """
+    for key, value in settings.items():
+        if value < 1:
+            raise UserError(f"model.head.{key}: {value} is not allowed; give 1 or more")
+
+
+def share(**settings: float) -> None:
+    """Refuse settings of a head that are no share from 0 to below 1.
+
+    Raises:
+        UserError: one is not.
+    """
+    for key, value in settings.items():
+        if not 0 <= value < 1:
+            raise UserError(f"model.head.{key}: {value} is not allowed; give 0 to below 1")
+
+
+def refuse_unknown(key: str, names: list[str], model: "PreTrainedModel") -> None:
+    """Refuse names of layers that the base does not have.
+
+    Raises:
+        UserError: with the nearest name that it has.
+    """
+    every = [full for full, _ in model.named_modules()]
+    for name in names:
+        if not any(full == name or full.endswith(f".{name}") for full in every):
+            raise UserError(
+                f"model.head.{key}: the base has no layer '{name}'. "
+                f"{nearest(name, {*linear_layers(model), 'all-linear'})}"
+            )
+
+
+def linear_layers(model: "PreTrainedModel") -> list[str]:
+    """The names of the base's linear layers but for the output layer, such as `q_proj`."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    linear = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)]
+    output = model.get_output_embeddings()
+    return sorted({name.rsplit(".", 1)[-1] for name, m in linear if m is not output})

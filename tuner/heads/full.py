@@ -1,9 +1,8 @@
 """Full fine-tuning."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tuner.errors import UserError
 from tuner.heads.base import Head
 
 if TYPE_CHECKING:
@@ -22,18 +21,22 @@ class Full(Head):
     folder: ClassVar[str] = "model"
     keeps_base: ClassVar[bool] = False
 
-    def apply(self, model: "PreTrainedModel", start_from: Path | None = None) -> "nn.Module":
+    def impossible(self, settings: dict[str, Any]) -> str | None:
         """See the base class."""
-        if getattr(model, "is_quantized", False):
-            raise UserError(
+        if settings["quantize"]:
+            return (
                 "model.head, model.quantize: Full trains the base's own weights, which cannot be "
                 "quantised; set --model.quantize null or --model.head LoRA"
             )
-        if start_from is not None:
-            raise UserError(
+        if settings["init_adapter"]:
+            return (
                 "model.head, model.init_adapter: Full has no adapter to start from; name the "
-                f"exported model as the base: --model.base {start_from}"
+                f"exported model as the base: --model.base {settings['init_adapter']}"
             )
+        return None
+
+    def apply(self, model: "PreTrainedModel", start_from: Path | None = None) -> "nn.Module":
+        """See the base class."""
         return model.float().requires_grad_(True)
 
     def save(self, model: "nn.Module", folder: Path) -> None:
