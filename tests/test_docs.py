@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,14 @@ def test_readme_starts_with_the_two_commands_and_a_table() -> None:
     assert any(line.strip().startswith("make demo") for line in first_screen)
     assert any(line.strip().startswith("make test") for line in first_screen)
     assert sum(line.startswith("|") for line in first_screen) >= 3
+
+
+def test_the_head_of_the_guide_works(
+    fit: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (tmp_path / "guide_head.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = fit("--model.head=guide_head.LoHa", "--trainer.max_steps=1")
+    assert "LOHA" in (run / "adapter" / "adapter_config.json").read_text(encoding="utf-8")

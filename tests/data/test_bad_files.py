@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tuner.data.clean import Curation
+from tuner.data.curation import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.sources.conversations import Conversations
 from tuner.errors import UserError

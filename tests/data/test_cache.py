@@ -12,8 +12,8 @@ import pytest
 
 from tuner.data import cache
 from tuner.data.cache import cached, key_of
-from tuner.data.clean import Curation
 from tuner.data.curate import Curated
+from tuner.data.curation import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.prompts.chat import Chat
 from tuner.data.sources.conversations import Conversations

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tuner.data.card import write_card
-from tuner.data.clean import Curation
 from tuner.data.curate import split_hash
+from tuner.data.curation import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.sources import Source
 from tuner.data.sources.conversations import Conversations

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tuner.data import pool
-from tuner.data.clean import Cleaner, Curation
+from tuner.data.clean import Cleaner
 from tuner.data.curate import Curated, curate
+from tuner.data.curation import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.language import looks_english
 from tuner.data.prompts.chat import Chat

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tuner.data.clean import Curation
 from tuner.data.curate import Curated
+from tuner.data.curation import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.sources.bitext import Bitext
 from tuner.data.sources.conversations import Conversations

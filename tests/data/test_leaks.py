@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tuner.data import leaks
-from tuner.data.clean import Curation
+from tuner.data.curation import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.leaks import WORDS, ngrams, shared_ngrams
 from tuner.data.sources.conversations import Conversations

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tuner.data import clean
-from tuner.data.clean import Curation
+from tuner.data.curation import Curation
 from tuner.data.datamodule import ConversationData
 from tuner.data.example import Example, Message
 from tuner.data.sources.conversations import Conversations

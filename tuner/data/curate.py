@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tuner.data.account import Account, listed
-from tuner.data.clean import Cleaner, Curation, Dropped
+from tuner.data.clean import Cleaner, Dropped
+from tuner.data.curation import Curation
 from tuner.data.example import Example, Item, Rejected, Skipped
 from tuner.data.leaks import leak_check
 from tuner.data.near import Families, first_rows

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from tuner.data.batching import Batch, EvalBatches, Padded, TrainBatches
 from tuner.data.cache import cached, key_of
 from tuner.data.card import data_card
-from tuner.data.clean import Cleaner, Curation
+from tuner.data.clean import Cleaner
 from tuner.data.curate import Curated, curate
+from tuner.data.curation import Curation
 from tuner.data.prompts import Prompt
 from tuner.data.prompts.chat import Chat
 from tuner.data.sources import Source
