@@ -17,7 +17,7 @@ Fit = Callable[..., Path]
 
 def test_metrics_are_those_of_the_best_and_the_last_validation(fit: Fit) -> None:
     """A rate far too high: the loss is best early, and that is what gets exported."""
-    run = fit("--trainer.max_epochs=6", "--optimizer.lr=20")
+    run = fit("--trainer.max_epochs=6", "--optimizer.lr=20", "--data.val_size=10")
     record = json.loads((run / "run.json").read_text())
     assert record["best"]["val_loss"] < record["last"]["val_loss"]
     assert record["best"]["step"] < record["steps"]
