@@ -123,6 +123,7 @@ def test_a_circle_of_tweets_ends(write: Write) -> None:
         (table(TWEETS) + '22,"open', "not valid CSV"),
         (table(TWEETS).encode() + b"\xe9", r"twcs\.csv:\d+: not UTF-8"),
         (table([]), "there are no rows in it"),
+        ('"tweet_id"x,text\n1,a\n', r":1: not valid CSV"),
     ],
 )
 def test_broken_files(content: Any, message: str, write: Write) -> None:

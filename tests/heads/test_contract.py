@@ -58,7 +58,7 @@ def token_loss(model: Any, base: Path, rows: Path) -> float:
 # What some heads need to learn rows by heart: steps, learning rate, settings.
 NEEDS: dict[str, tuple[int, float, dict[str, Any]]] = {
     "PromptTuning": (250, 0.05, {"num_virtual_tokens": 80}),
-    "PTuning": (250, 0.005, {"num_virtual_tokens": 80}),
+    "PTuning": (800, 0.002, {"num_virtual_tokens": 80, "encoder_hidden_size": 256}),
     "PrefixTuning": (100, 0.1, {}),
     "IA3": (100, 0.1, {}),
     "VeRA": (60, 0.05, {}),

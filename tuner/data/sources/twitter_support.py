@@ -252,7 +252,10 @@ def _header(stream: IO[bytes], file: Path) -> tuple[list[str], Iterator[Cells]]:
                 ) from error
 
     reader = csv.reader(lines(), strict=True)
-    names = [name.lstrip("\ufeff").strip() for name in next(reader, [])]
+    try:
+        names = [name.lstrip("\ufeff").strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise UserError(f"{file}:1: not valid CSV: {error}") from error
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         raise UserError(f"{file}:1: no column {missing[0]}; TwitterSupport reads {COLUMNS}")
