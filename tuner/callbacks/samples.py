@@ -14,6 +14,7 @@ from tuner.data.encode import encode_header
 from tuner.errors import UserError
 from tuner.generate import Reply, generate, stop_ids
 from tuner.module import ChatTuner
+from tuner.process import stop_if_asked
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -70,6 +71,7 @@ class SampleReplies(Callback):
                 stops=stop_ids(data.prompt, module.tokenizer),
                 max_new_tokens=self.max_new_tokens,
                 batch_size=len(examples),
+                each_token=lambda: stop_if_asked(trainer),
             )
         module.model.train(training)
         scores = _scores([r.text for r in replies], [e.reply for e in examples])
