@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from tuner.data.prompts import Prompt
+from tuner.devices import is_sharded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +118,12 @@ def _continued(model: Any, ids: Tensor, mask: Tensor, config: GenerationConfig) 
     adapter = getattr(model, "active_peft_config", None)
     kind = getattr(adapter, "peft_type", None)
     if kind not in ("PROMPT_TUNING", "P_TUNING"):
-        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            synced_gpus=is_sharded(model),  # no process ends while another one needs its part
+        )
         return out[:, ids.shape[1] :]
     base = model.get_base_model()
     words = base.get_input_embeddings()(ids)  # (B, T, H)
