@@ -42,6 +42,11 @@ class Sharded(ModelParallelStrategy):
 
     @property
     @override
+    def restore_checkpoint_after_setup(self) -> bool:
+        return False  # the order of a single device: the model is split already
+
+    @property
+    @override
     def lightning_restore_optimizer(self) -> bool:
         return True
 
@@ -125,7 +130,7 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
         if weight.requires_grad:
             weight.data = weight.data.to(mesh.device_type)  # what NCCL can send
             distributed.broadcast(weight.data, src=0)
-    kinds = set(base._no_split_modules or ())
+    kinds: set[str] = set(base._no_split_modules or ())
     blocks: list[nn.Module] = [m for m in base.modules() if type(m).__name__ in kinds]
     for module in (*blocks, base):
         fully_shard(module, mesh=mesh)
@@ -153,8 +158,7 @@ def strategy(choice: Any, precision: Any) -> Any:
     """
     if choice != "fsdp" and not isinstance(choice, Sharded):
         return choice
-    unfit: set[Any] = {16, "16", "16-mixed", 64, "64", "64-true"}
-    if precision in unfit:
+    if precision in (16, "16", "16-mixed", 64, "64", "64-true"):
         raise UserError(
             f"trainer.strategy, trainer.precision: fsdp does not work with {precision}; set "
             "--trainer.precision bf16-mixed or 32-true, or --trainer.strategy ddp"
