@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,11 +23,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard
 
-from tuner.backbone import load_base
+from tuner.backbone import load_base, load_tokenizer
 from tuner.checkpoint import load_checkpoint
 from tuner.cli import main
-from tuner.devices import check_placement, is_sharded, plugins, shard
+from tuner.devices import check_placement, is_sharded, plugins, shard, strategy_settings
 from tuner.errors import UserError
+from tuner.generate import generate
 
 ROOT = Path(__file__).parent.parent
 Fit = Callable[..., Path]
@@ -38,7 +38,6 @@ PLAIN = (
     "--optimizer=torch.optim.SGD", "--optimizer.lr=0.2", "--optimizer.momentum=0.9",
     "--lr_scheduler.decay=constant", "--lr_scheduler.warmup=0", "--trainer.gradient_clip_val=1",
     "--model.head.dropout=0", "--data.val_size=5", "--data.test_size=7",
-    "--samples.count=3", "--samples.max_new_tokens=8",
 )  # fmt: skip
 ROWS = 28  # 16 to learn from
 
@@ -103,116 +102,74 @@ def two_machines(commands: list[list[str]], file: Path) -> None:
     assert [machine.returncode for machine in machines] == [0, 0], "\n".join(said)[-6000:]
 
 
-@dataclass(frozen=True)
-class Runs:
-    """Runs of one process, and what they should be equal to on two machines."""
+def test_two_machines_equal_one_process(command: Command, fit: Fit, tmp_path: Path) -> None:
+    """All that is asked of two machines, in one start of them: that is what takes long.
 
-    whole: Path
-    nf4: Path
-    folder: Path
+    `ddp` on a quantised base; `fsdp` that goes on from the middle of an epoch of a single process,
+    to the middle of another one that a single process finishes; replies to 7 test rows, so that
+    one machine runs out of them first.
+    """
+    logs = tmp_path / "logs"
 
-    def named(self, name: str) -> Path:
-        (run,) = (self.folder / name).glob("version_*")
-        return run
+    def run(name: str) -> Path:
+        (found,) = (logs / name).glob("version_*")
+        return found
 
+    def checkpoint(name: str, which: str = "last") -> str:
+        return f"--ckpt_path={run(name) / 'checkpoints' / which}.ckpt"
 
-@pytest.fixture(scope="module")
-def runs(
-    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, rows_file: Callable[..., Path]
-) -> Runs:
-    """One start of two machines for all that is asked of them: starting is what takes long."""
-    folder = tmp_path_factory.mktemp("devices")
-    options = [
-        f"--model.base={tiny_base}", "--data.source=Conversations",
-        f"--data.source.path={rows_file(ROWS)}", f"--trainer.default_root_dir={folder}",
-        "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
-        "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1",
-        f"--data.cache_dir={folder / 'cache'}", *PLAIN,
+    long = (*PLAIN, "--trainer.max_epochs=3")
+    replies = (*PLAIN, "--samples.count=3", "--samples.max_new_tokens=8", "--data.max_length=128")
+    whole = fit(*long, "--name=whole", rows=ROWS)
+    fit(*long, "--trainer.max_steps=3", "--name=cut", rows=ROWS)
+    nf4 = fit(*replies, "--model.quantize=nf4", "--name=nf4", rows=ROWS)
+    assert main(command("predict", *replies, checkpoint("whole", "best"), rows=ROWS)) == 0
+
+    two = ("--trainer.num_nodes=2", "--trainer.devices=1")
+    half = (*two, "--data.batch_size=2")
+    ddp, fsdp = "--trainer.strategy=ddp", "--trainer.strategy=fsdp"
+    for name in ("predict-ddp", "predict-fsdp"):
+        shutil.copytree(whole, logs / name / "version_0")
+        (run(name) / "predictions.jsonl").unlink()
+    commands = [
+        ["fit", *replies, *half, ddp, "--model.quantize=nf4", "--name=nf4-two"],
+        ["fit", *long, "--samples.count=3", *half, fsdp, "--trainer.max_steps=10", "--name=fsdp",
+         checkpoint("cut")],
+        # batches of a single process, so that the rows come in its order
+        ["predict", *replies, *two, ddp, checkpoint("predict-ddp", "best")],
+        ["predict", *replies, *two, fsdp, checkpoint("predict-fsdp", "best")],
     ]  # fmt: skip
-
-    def fit(name: str, *more: str) -> list[str]:
-        return ["fit", *options, f"--name={name}", *more]
-
-    def run(name: str, *more: str) -> Path:
-        assert main(fit(name, *more)) == 0
-        return folder / name / "version_0"
-
-    one = ["--data.batch_size=4"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py"])
-        whole = run("whole", *one, "--trainer.max_epochs=3")
-        run("cut", *one, "--trainer.max_epochs=2", "--trainer.max_steps=3")
-        nf4 = run("nf4", *one, "--model.quantize=nf4")
-        kept = f"--ckpt_path={whole / 'checkpoints' / 'best.ckpt'}"
-        assert main(["predict", *options, *one, kept]) == 0
-        for name in ("ddp", "fsdp"):
-            shutil.copytree(whole, folder / f"predict-{name}" / "version_0")
-            (folder / f"predict-{name}" / "version_0" / "predictions.jsonl").unlink()
-
-        two = ["--data.batch_size=2", "--trainer.num_nodes=2", "--trainer.devices=1"]
-        ddp, fsdp = ([*two, f"--trainer.strategy={name}"] for name in ("ddp", "fsdp"))
-        cut = f"--ckpt_path={folder / 'cut' / 'version_0' / 'checkpoints' / 'last.ckpt'}"
-        commands = [
-            fit("nf4-two", *ddp, "--model.quantize=nf4"),
-            # from the middle of an epoch of a single process, to the middle of the last one
-            fit("fsdp", *fsdp, "--trainer.max_epochs=3", "--trainer.max_steps=10", cut),
-        ]
-        for name, strategy in (("ddp", ddp), ("fsdp", fsdp)):
-            # batches of one process, so that rows come in its order: 7 rows, 4 batches, 2 each
-            kept = folder / f"predict-{name}" / "version_0" / "checkpoints" / "best.ckpt"
-            commands.append(["predict", *options, *strategy, *one, f"--ckpt_path={kept}"])
-        two_machines(commands, folder / "commands.json")
-        run("back", *one, "--trainer.max_epochs=3", "--ckpt_path=" + str(
-            folder / "fsdp" / "version_0" / "checkpoints" / "last.ckpt"
-        ))  # fmt: skip
-    return Runs(whole, nf4, folder)
-
-
-def test_a_split_base_trains_as_a_single_device_and_checkpoints_go_both_ways(runs: Runs) -> None:
-    """One process, two with half a base each, one again: the adapter of one process throughout."""
-    assert state(runs.named("fsdp"))["global_step"] == 10
-    assert_close(state(runs.named("back")), state(runs.whole))
-    assert_close(adapter(runs.named("back")), adapter(runs.whole))
-    assert last(runs.named("back"), "val_loss") == pytest.approx(last(runs.whole, "val_loss"))
-
-
-def test_a_split_base_is_exported_whole(runs: Runs) -> None:
-    run = runs.named("fsdp")
-    kept = load_checkpoint(run / "checkpoints" / "best.ckpt")["state_dict"]
-    exported = {name.replace(".weight", ".default.weight"): w for name, w in adapter(run).items()}
-    assert_close(exported, {name.removeprefix("model."): w for name, w in kept.items()}, 0)
-    assert json.loads((run / "run.json").read_text())["status"] == "finished"
-
-
-def test_every_machine_trains_the_same_adapter_on_a_quantised_base(runs: Runs) -> None:
-    """4-bit arithmetic sums in another order for other batches."""
-    assert_close(adapter(runs.named("nf4-two")), adapter(runs.nf4), 1e-4)
-    assert last(runs.named("nf4-two"), "val_loss") == pytest.approx(
-        last(runs.nf4, "val_loss"), rel=1e-4
+    two_machines(
+        [command(name, *options, rows=ROWS) for name, *options in commands], tmp_path / "commands"
     )
+    back = fit(*long, "--name=back", checkpoint("fsdp"), rows=ROWS)
 
+    # The quantised base: 4-bit arithmetic sums in another order for other batches.
+    assert_close(adapter(run("nf4-two")), adapter(nf4), 1e-4)
+    assert last(run("nf4-two"), "val_loss") == pytest.approx(last(nf4, "val_loss"), rel=1e-4)
+    # 3 sampled replies, and their scores
+    assert (run("nf4-two") / "samples.jsonl").read_text() == (nf4 / "samples.jsonl").read_text()
+    for key in ("sample_bleu", "sample_rouge1", "sample_rougeL"):
+        assert last(run("nf4-two"), key) == last(nf4, key)
 
-def test_the_machines_share_one_run_folder(runs: Runs) -> None:
-    assert [p.name for p in (runs.folder / "fsdp").iterdir()] == ["version_0"]
-    record = json.loads((runs.named("fsdp") / "run.json").read_text())
+    # One process, two with half a base each, one again.
+    assert state(run("fsdp"))["global_step"] == 10
+    assert_close(state(back), state(whole))
+    assert_close(adapter(back), adapter(whole))
+    assert last(back, "val_loss") == pytest.approx(last(whole, "val_loss"))
+    kept = load_checkpoint(run("fsdp") / "checkpoints" / "best.ckpt")["state_dict"]
+    exported = {n.replace(".weight", ".default.weight"): w for n, w in adapter(run("fsdp")).items()}
+    assert_close(exported, {n.removeprefix("model."): w for n, w in kept.items()}, 0)
+    record = json.loads((run("fsdp") / "run.json").read_text())
+    assert record["status"] == "finished"
     assert record["hardware"]["devices"] == 2
     assert record["resumed_from"].endswith("cut/version_0/checkpoints/last.ckpt")
 
-
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_predictions_are_those_of_one_process(runs: Runs, strategy: str) -> None:
-    """7 rows on two machines: one of them runs out of rows first."""
-    expected = (runs.whole / "predictions.jsonl").read_text()
+    # Every row once, in the order of a single process.
+    expected = (whole / "predictions.jsonl").read_text()
     assert len({json.loads(line)["id"] for line in expected.splitlines()}) == 7
-    assert (runs.named(f"predict-{strategy}") / "predictions.jsonl").read_text() == expected
-
-
-def test_sampled_replies_and_their_scores_are_those_of_one_process(runs: Runs) -> None:
-    """3 prompts on two machines."""
-    run = runs.named("nf4-two")
-    assert (run / "samples.jsonl").read_text() == (runs.nf4 / "samples.jsonl").read_text()
-    for key in ("sample_bleu", "sample_rouge1", "sample_rougeL"):
-        assert last(run, key) == last(runs.nf4, key)
+    for name in ("predict-ddp", "predict-fsdp"):
+        assert (run(name) / "predictions.jsonl").read_text() == expected, name
 
 
 REFUSED: list[tuple[list[str], list[str]]] = [
@@ -268,7 +225,14 @@ def test_processes_that_would_train_each_for_itself_are_refused(
     assert main(command("fit", "--trainer.devices=1")) == 2
     error = capsys.readouterr().err
     assert "trainer.devices, trainer.num_nodes" in error
-    assert "2 were started" in error
+    assert "2 are started" in error
+
+
+def test_two_machines_need_someone_who_starts_both(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command("fit", "--trainer.num_nodes=2", "--trainer.devices=2")) == 2
+    assert "4 processes, but 2 are started" in capsys.readouterr().err
 
 
 def test_slurm_requeues_by_its_script_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,6 +331,20 @@ def test_blocks_are_split_with_their_types(second_of_two: Any, tiny_base: Path) 
         assert isinstance(weight, DTensor), name
         assert weight.placements == (Shard(0),)
         assert len(weight.to_local()) == len(weight) // 2
+
+
+def test_a_split_model_can_be_trained_after_it_has_replied(
+    second_of_two: Any, tiny_base: Path
+) -> None:
+    """What is gathered in inference mode stays so, and a training step cannot use it."""
+    model = get_peft_model(load_base(str(tiny_base)), LoraConfig(target_modules="all-linear"))
+    shard(model, second_of_two)
+    generate(
+        model, [[5, 6, 7]], tokenizer=load_tokenizer(str(tiny_base)), stops=[2], max_new_tokens=2,
+        batch_size=1,
+    )  # fmt: skip
+    model(input_ids=torch.tensor([[5, 6, 7]])).logits.sum().backward()
+    assert strategy_settings("fsdp", "32-true")["inference_mode"] is False
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,14 @@ def refuse_devices(trainer: Trainer) -> None:
         )
     asked = trainer.num_devices * trainer.num_nodes
     environment: Any = cast("Any", trainer)._accelerator_connector.cluster_environment
-    started = environment.world_size() if environment.creates_processes_externally else asked
+    outside = environment.creates_processes_externally
+    started = environment.world_size() if outside else trainer.num_devices
     if not asked == started == trainer.world_size:
         raise UserError(
             f"trainer.devices, trainer.num_nodes, trainer.strategy: {trainer.num_devices} devices "
-            f"on {trainer.num_nodes} machines are {asked} processes, but {started} were started "
-            f"and {trainer.world_size} would compute together"
+            f"on {trainer.num_nodes} machines are {asked} processes, but {started} are started "
+            f"and {trainer.world_size} would compute together; start one on each device of each "
+            "machine with torchrun or srun (docs/devices.md)"
         )
 
 

@@ -155,7 +155,7 @@ class TunerCLI(LightningCLI):
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
-        kwargs["strategy"] = devices.strategy(config.strategy, config.precision)
+        kwargs |= devices.strategy_settings(config.strategy, config.precision)
         try:
             return super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:

@@ -146,8 +146,8 @@ def is_sharded(model: Any) -> bool:
     return isinstance(whole_base(model), FSDPModule)
 
 
-def strategy(choice: Any, precision: Any) -> Any:
-    """The strategy that the settings stand for: `fsdp` is ours, all else is Lightning's.
+def strategy_settings(choice: Any, precision: Any) -> dict[str, Any]:
+    """What the trainer needs for a strategy: `fsdp` is ours, all else is Lightning's.
 
     Args:
         choice: `trainer.strategy`.
@@ -157,13 +157,14 @@ def strategy(choice: Any, precision: Any) -> Any:
         UserError: the two do not go together.
     """
     if choice != "fsdp" and not isinstance(choice, Sharded):
-        return choice
+        return {"strategy": choice}
     if precision in (16, "16", "16-mixed", 64, "64", "64-true"):
         raise UserError(
             f"trainer.strategy, trainer.precision: fsdp does not work with {precision}; set "
             "--trainer.precision bf16-mixed or 32-true, or --trainer.strategy ddp"
         )
-    return Sharded()
+    # Weights gathered by a validation in inference mode could not be trained with afterwards.
+    return {"strategy": Sharded(), "inference_mode": False}
 
 
 def plugins() -> list[SLURMEnvironment]:

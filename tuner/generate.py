@@ -44,7 +44,6 @@ def stop_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted({token for token in found if token is not None})
 
 
-@torch.inference_mode()
 def generate(
     model: Any,
     headers: Sequence[Sequence[int]],
@@ -98,7 +97,9 @@ def generate(
             ids[line, width - len(headers[place]) :] = torch.tensor(headers[place])
             mask[line, width - len(headers[place]) :] = 1
         began = time.perf_counter()
-        out = _continued(model, ids.to(device), mask.to(device), config)
+        # What a split model gathers while in inference mode is of no use to a training step.
+        with torch.inference_mode(not is_sharded(model)), torch.no_grad():
+            out = _continued(model, ids.to(device), mask.to(device), config)
         tails = out.tolist()  # waits for the device, so the clock is right
         seconds = (time.perf_counter() - began) / len(places)
         for place, tail in zip(places, tails, strict=True):
