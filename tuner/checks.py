@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from tuner.backbone import context_length
 from tuner.checkpoint import load_checkpoint, refuse_misfit
+from tuner.devices import Sharded
 from tuner.errors import UserError
 from tuner.module import BASE_DTYPES
 from tuner.runs import LOCK, hold, read_record
@@ -27,10 +28,13 @@ def refuse_pairs(trainer: Trainer, model: ChatTuner, data: ConversationData) -> 
     Raises:
         UserError: a pair that cannot work, or a precision that would train in half precision.
     """
+    refuse_devices(trainer)
     if model.init_adapter and not (Path(model.init_adapter) / "adapter_config.json").is_file():
         raise UserError(f"model.init_adapter: no adapter_config.json in {model.init_adapter}")
+    sharded = isinstance(trainer.strategy, Sharded)
     names = ("quantize", "gradient_checkpointing", "init_adapter", "from_scratch")
-    if reason := model.head.impossible({name: getattr(model, name) for name in names}):
+    settings = {name: getattr(model, name) for name in names}
+    if reason := model.head.impossible(settings | {"sharded": sharded}):
         raise UserError(reason)
     precision = str(trainer.precision)
     if precision not in BASE_DTYPES:
@@ -39,7 +43,7 @@ def refuse_pairs(trainer: Trainer, model: ChatTuner, data: ConversationData) -> 
             f"small updates. Allowed: {', '.join(BASE_DTYPES)} (the mixed ones store the "
             "frozen base in half precision already)"
         )
-    if model.quantize and isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+    if model.quantize and sharded:
         raise UserError(
             f"model.quantize, trainer.strategy: {model.quantize} weights cannot be split over "
             "devices; set --trainer.strategy ddp, or --model.quantize null"
@@ -50,6 +54,33 @@ def refuse_pairs(trainer: Trainer, model: ChatTuner, data: ConversationData) -> 
         raise UserError(
             f"{keys}: {data.max_length + virtual} positions are more than the {context} that "
             f"{model.base} was made for; set --data.max_length {max(context - virtual, 1)} or less"
+        )
+
+
+def refuse_devices(trainer: Trainer) -> None:
+    """Make sure that the strategy is a supported one, and that every process counts itself in.
+
+    Raises:
+        UserError: another strategy, or the processes started are not those asked for.
+    """
+    strategy = trainer.strategy
+    known = isinstance(strategy, SingleDeviceStrategy | DDPStrategy | Sharded)
+    # A spawned process would keep what it learns from the one that exports it.
+    if not known or getattr(strategy, "_start_method", "popen") != "popen":
+        raise UserError(
+            f"trainer.strategy: {type(strategy).__name__} is not supported. Allowed: auto, ddp, "
+            "fsdp (PyTorch's fully_shard through Lightning's ModelParallelStrategy)"
+        )
+    asked = trainer.num_devices * trainer.num_nodes
+    environment: Any = cast("Any", trainer)._accelerator_connector.cluster_environment
+    outside = environment.creates_processes_externally
+    started = environment.world_size() if outside else trainer.num_devices
+    if not asked == started == trainer.world_size:
+        raise UserError(
+            f"trainer.devices, trainer.num_nodes, trainer.strategy: {trainer.num_devices} devices "
+            f"on {trainer.num_nodes} machines are {asked} processes, but {started} are started "
+            f"and {trainer.world_size} would compute together; start one on each device of each "
+            "machine with torchrun or srun (docs/devices.md)"
         )
 
 
@@ -90,8 +121,8 @@ def refuse_finished(
     A run that was stopped after its last step has its export left to do.
 
     Raises:
-        UserError: it cannot be read, fits another base or head, is at the end of the run, or the
-            run that wrote it still goes on.
+        UserError: it cannot be read, fits another base or head, cuts an epoch in other batches,
+            is at the end of the run, or the run that wrote it still goes on.
     """
     written_by = Path(file).resolve().parent.parent
     if (written_by / LOCK).is_file():
@@ -99,6 +130,15 @@ def refuse_finished(
     checkpoint = load_checkpoint(Path(file))
     own = model.identity() | {"weights_sha256": model.weights_sha256}
     refuse_misfit(checkpoint, own, model.trainable())
+    cut, now = checkpoint[type(data).__qualname__], data.state_dict()
+    if cut != now:
+        raise UserError(
+            f"ckpt_path, data.batch_size, trainer.devices, trainer.accumulate_grad_batches: {file} "
+            f"was made with {cut['rows']} rows a batch over all devices, {cut['accumulate']} "
+            f"batches a step; this run has {now['rows']} and {now['accumulate']}, so it would see "
+            "rows twice or never. Let batch_size x devices x num_nodes and the accumulation be "
+            "the same, or start anew from an export with --model.init_adapter"
+        )
     step = int(checkpoint["global_step"])
     if max(trainer.max_epochs or -1, trainer.max_steps) < 0:
         return  # no end

@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch.optim import Optimizer
 
+from tuner import devices
 from tuner.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from tuner.callbacks.first_batch import FirstBatch
 from tuner.callbacks.guard import Guard
@@ -31,7 +32,7 @@ from tuner.callbacks.predictions import PredictionFile
 from tuner.callbacks.record import RunRecord
 from tuner.callbacks.samples import SampleReplies
 from tuner.callbacks.throughput import Throughput
-from tuner.checkpoint import AtomicCheckpointIO, load_checkpoint, place
+from tuner.checkpoint import AtomicCheckpointIO, place
 from tuner.checks import refuse_finished, refuse_impossible, refuse_pairs
 from tuner.data.datamodule import ConversationData
 from tuner.errors import UserError
@@ -150,10 +151,13 @@ class TunerCLI(LightningCLI):
         Raises:
             UserError: Lightning cannot make a trainer of the settings.
         """
-        plugins = self._get(self.config_init, "trainer").get("plugins") or []
+        config = self._get(self.config_init, "trainer")
+        plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
+        kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
+        kwargs |= devices.strategy_settings(config.strategy, config.precision)
         try:
-            return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+            return super().instantiate_trainer(**kwargs)
         except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
             raise UserError(f"trainer: {str(error).strip()}") from error
 
@@ -165,7 +169,7 @@ class TunerCLI(LightningCLI):
         if config.ckpt_path:
             refuse_finished(self.trainer, self.model, self.datamodule, config.ckpt_path)
         root = Path(config.trainer.default_root_dir or ".")
-        folder = self._folder(root, config.name)
+        folder = devices.agreed(self.trainer, self.model, self._folder(root, config.name))
         own: list[Logger] = [
             TensorBoardLogger(root, name=config.name, version=folder.name),
             CSVLogger(root, name=config.name, version=folder.name),
@@ -188,6 +192,9 @@ class TunerCLI(LightningCLI):
 
     def _prepare(self) -> None:
         refuse_pairs(self.trainer, self.model, self.datamodule)
+        for config in (self.config, self.config_init):  # `last` may mean another file elsewhere
+            held = config[str(self.subcommand)]
+            held.ckpt_path = devices.agreed(self.trainer, self.model, held.ckpt_path)
         self.datamodule.prepare(self.model.tokenizer)
         self.model.trainer = self.datamodule.trainer = self.trainer
         cast("Any", self.trainer).datamodule = self.datamodule
@@ -231,14 +238,11 @@ class TunerCLI(LightningCLI):
             if trainer.is_global_zero and self.record.best.get("step") == trainer.global_step:
                 place(last, best)
         if trainer.is_global_zero:
-            if best.is_file():
-                self.model.load_state_dict(load_checkpoint(best)["state_dict"], strict=False)
-            export(self.model, self.datamodule.prompt, folder)
+            kept = best if best.is_file() else last
+            export(self.model, self.datamodule.prompt, folder, kept)
+            skipped = self.config_init["fit"].guard.skipped
             self.record.finish(
-                trainer,
-                status="finished",
-                exported="best" if best.is_file() else "last",
-                skipped_steps=self.config_init["fit"].guard.skipped,
+                trainer, status="finished", exported=kept.stem, skipped_steps=skipped
             )
             self.lock.close()
         rank_zero_info(f"Run folder: {folder}")

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuner.checkpoint import load_checkpoint
+from tuner.devices import is_sharded
 from tuner.plugins import settings_of
 
 if TYPE_CHECKING:
@@ -39,16 +41,23 @@ WHOLE = """\
 """
 
 
-def export(module: ChatTuner, prompt: Prompt, folder: Path) -> None:
+def export(module: ChatTuner, prompt: Prompt, folder: Path, checkpoint: Path) -> None:
     """Write the trained weights, the tokenizer with its template, the rendering and a card.
 
-    Everything but `prompt.json` is in formats that transformers and peft load by themselves.
+    Everything but `prompt.json` is in formats that transformers and peft load by themselves. One
+    process does it alone, which could not gather a model that is split over several: such a one
+    is loaded anew.
 
     Args:
-        module: the module with the weights to be written.
+        module: the module that was trained; it holds the exported weights afterwards.
         prompt: the rendering that it was trained with.
         folder: the run's folder; the head names the folder inside it.
+        checkpoint: the file with the weights to be written.
     """
+    if is_sharded(module.model):
+        module.model = module._device_mesh = None  # pyright: ignore[reportPrivateUsage]
+        module.configure_model()
+    module.load_state_dict(load_checkpoint(checkpoint)["state_dict"], strict=False)
     target = folder / module.head.folder
     module.head.save(module.model, target)
     module.tokenizer.save_pretrained(str(target))

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from tuner.data.prompts import Prompt
+from tuner.devices import is_sharded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,6 @@ def stop_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted({token for token in found if token is not None})
 
 
-@torch.inference_mode()
 def generate(
     model: Any,
     headers: Sequence[Sequence[int]],
@@ -99,7 +99,9 @@ def generate(
             ids[line, width - len(headers[place]) :] = torch.tensor(headers[place])
             mask[line, width - len(headers[place]) :] = 1
         began = time.perf_counter()
-        out = _continued(model, ids.to(device), mask.to(device), config, each_token)
+        # What a split model gathers while in inference mode is of no use to a training step.
+        with torch.inference_mode(not is_sharded(model)), torch.no_grad():
+            out = _continued(model, ids.to(device), mask.to(device), config, each_token)
         tails = out.tolist()  # waits for the device, so the clock is right
         seconds = (time.perf_counter() - began) / len(places)
         for place, tail in zip(places, tails, strict=True):
@@ -123,15 +125,19 @@ def _continued(
     stood in training.
     """
 
-    def never(ids: Tensor, _scores: object, **_: object) -> Tensor:
-        if each_token is not None:
-            each_token()
-        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    options: dict[str, Any] = {"generation_config": config}
+    if each_token is not None:
 
-    options: dict[str, Any] = {"generation_config": config, "stopping_criteria": [never]}
+        def never(ids: Tensor, _scores: object, **_: object) -> Tensor:
+            each_token()
+            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+        options["stopping_criteria"] = [never]
     adapter = getattr(model, "active_peft_config", None)
     kind = getattr(adapter, "peft_type", None)
     if kind not in ("PROMPT_TUNING", "P_TUNING"):
+        # Split over processes, none may end while another one needs its part.
+        options["synced_gpus"] = is_sharded(model)
         out = model.generate(input_ids=ids, attention_mask=mask, **options)
         return out[:, ids.shape[1] :]
     base = model.get_base_model()

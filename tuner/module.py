@@ -17,6 +17,7 @@ from tuner.checkpoint import refuse_misfit
 from tuner.data.batching import Batch
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
+from tuner.devices import check_placement, is_sharded, shard
 from tuner.errors import UserError
 from tuner.generate import generate, stop_ids
 from tuner.heads import Head
@@ -101,16 +102,24 @@ class ChatTuner(L.LightningModule):
         """Hash of the base's weight files; null where they are not used or not at hand."""
         return None if self.from_scratch else weights_hash(self.base, self.revision)
 
+    def setup(self, stage: str) -> None:
+        """Make sure that all devices have come, each with a base of its own."""
+        check_placement(self.trainer, self)
+
     def configure_model(self) -> None:
-        """Load the base and put the head on it; does nothing the second time.
+        """Load the base and put the head on it, once; split it where there is a mesh of devices.
 
         Frozen weights are stored in the type of the arithmetic, trained ones in float32.
 
         Raises:
             UserError: the base does not load, or the head does not fit it.
         """
-        if self.model is not None:
-            return
+        if self.model is None:
+            self._load()
+        if self.device_mesh is not None and not is_sharded(self.model):
+            shard(self.model, self.device_mesh["data_parallel"])
+
+    def _load(self) -> None:
         base = load_base(
             self.base,
             self.revision,
@@ -177,17 +186,21 @@ class ChatTuner(L.LightningModule):
         self._log_eval("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
-        """Greedy replies to the prompts of a batch of test rows."""
+        """Greedy replies to the prompts of a batch of test rows.
+
+        A device that has run out of rows answers the first one once more: a model that is split
+        needs all devices to compute equally often.
+        """
         data = self._data()
         assert data.curated is not None
-        examples = [data.curated.splits["test"][row] for row in batch["rows"]]
+        examples = [data.curated.splits["test"][row] for row in batch["rows"] or [0]]
         replies = generate(
             self.model,
             [encode_header(example.prompt, data.prompt, self.tokenizer) for example in examples],
             tokenizer=self.tokenizer,
             stops=stop_ids(data.prompt, self.tokenizer),
             max_new_tokens=data.max_length,
-            batch_size=max(len(examples), 1),
+            batch_size=len(examples),
             each_token=lambda: stop_if_asked(self.trainer),
         )
         return [

@@ -31,6 +31,7 @@ MUTED_WARNINGS = (
     ".*could not find the monitored key.*",  # before the first validation
     ".*is not supported by the model summary.*",
     ".*Total length of `list` across ranks is zero.*",  # a fit without validation
+    ".*It is recommended to use .*sync_dist=True.*",  # what is logged is of all devices already
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 MUTED_LOGS = {

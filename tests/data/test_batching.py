@@ -132,6 +132,36 @@ def test_resume_gives_exactly_the_rest_and_then_whole_epochs(world: int) -> None
         assert list(sampler) == after[rank]
 
 
+@pytest.mark.parametrize(("count", "accumulate"), [(50, 1), (50, 2), (49, 3), (64, 2), (7, 2)])
+def test_an_epoch_goes_on_with_other_devices_where_the_batches_of_all_are_alike(
+    count: int, accumulate: int
+) -> None:
+    """Whatever the number of devices, `stop` batches on each are the same rows in all."""
+    encoded = rows(count)
+    worlds = {
+        world: devices(encoded, world, 3, batch_size=8 // world, accumulate=accumulate)
+        for world in (1, 2, 4)
+    }
+    for (before, first), (after, second) in product(worlds.items(), repeat=2):
+        for stop in range(0, len(first[0]) + 1, accumulate):
+            places = [
+                place for batches in first for batch in batches[:stop] for place in batch.rows
+            ]
+            for rank in range(after):
+                sampler = TrainBatches(
+                    encoded,
+                    batch_size=8 // after,
+                    accumulate=accumulate,
+                    world_size=after,
+                    rank=rank,
+                )
+                sampler.resume(3, stop)
+                rest = list(sampler)
+                assert rest == second[rank][stop:]
+                places += [place for batch in rest for place in batch.rows]
+            assert sorted(places) == list(range(count)), f"{before} to {after} devices at {stop}"
+
+
 @pytest.mark.parametrize(
     ("limit", "batches"), [(1.0, 13), (0.5, 6), (0.05, 0), (5, 5), (1, 1), (99, 13), (0, 0)]
 )

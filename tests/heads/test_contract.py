@@ -95,7 +95,8 @@ def made(head: str, base: Path, kind: str, **settings: Any) -> tuple[Head, Any]:
 def test_trains_what_it_should_in_float32(
     head: str, settings: dict[str, Any], kind: str, tiny_base: Path
 ) -> None:
-    blank = dict.fromkeys(("gradient_checkpointing", "init_adapter", "from_scratch"), False)
+    names = ("gradient_checkpointing", "init_adapter", "from_scratch", "sharded")
+    blank = dict.fromkeys(names, False)
     quantize = kind if kind in ("nf4", "int8") else None
     if subclasses(Head)[head](**settings).impossible({**blank, "quantize": quantize}):
         return  # it says so before anything is loaded: the tests of refusals

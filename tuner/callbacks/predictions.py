@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from tuner.devices import gathered
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,15 +17,21 @@ if TYPE_CHECKING:
 
 
 class PredictionFile(BasePredictionWriter):
-    """Writes a JSON line for each reply as soon as its batch is done; one file a device."""
+    """Writes a JSON line for each reply as soon as its batch is done on all devices.
+
+    Each row comes once, in the order of a single device.
+    """
 
     def __init__(self) -> None:
         super().__init__(write_interval="batch")
         self.folder: Path | None = None  # set before the prediction starts
+        self._written: set[str] = set()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from an empty file."""
-        self._file(trainer).unlink(missing_ok=True)
+        self._written.clear()
+        if trainer.is_global_zero:
+            self._file.write_text("")
 
     def write_on_batch_end(
         self,
@@ -35,11 +43,14 @@ class PredictionFile(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Append the rows of a batch."""
-        with self._file(trainer).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in prediction)
+        """Append the rows of this batch on every device."""
+        rows = {row["id"]: row for row in gathered(prediction) if row["id"] not in self._written}
+        self._written |= rows.keys()
+        if trainer.is_global_zero:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
 
-    def _file(self, trainer: Trainer) -> Path:
+    @property
+    def _file(self) -> Path:
         assert self.folder is not None
-        device = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
-        return self.folder / f"predictions{device}.jsonl"
+        return self.folder / "predictions.jsonl"

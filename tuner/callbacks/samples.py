@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
+from tuner.devices import gathered
 from tuner.errors import UserError
 from tuner.generate import Reply, generate, stop_ids
 from tuner.module import ChatTuner
@@ -58,26 +59,32 @@ class SampleReplies(Callback):
         assert isinstance(module, ChatTuner)
         assert data.curated is not None
         examples = (data.curated.splits["val"] or data.curated.splits["train"])[: self.count]
-        # Generation runs on one device alone: the others need not take part in it.
-        if not examples or not trainer.is_global_zero:
+        if not examples:
             return
+        # Every device answers its share, one that has none the first prompt once more: a model that
+        # is split over them needs all of them to compute equally often.
+        share = examples[trainer.global_rank :: trainer.world_size] or examples[:1]
         training = module.model.training
         module.model.eval()
         with trainer.precision_plugin.forward_context():
             replies = generate(
                 module.model,
-                [encode_header(e.prompt, data.prompt, module.tokenizer) for e in examples],
+                [encode_header(e.prompt, data.prompt, module.tokenizer) for e in share],
                 tokenizer=module.tokenizer,
                 stops=stop_ids(data.prompt, module.tokenizer),
                 max_new_tokens=self.max_new_tokens,
-                batch_size=len(examples),
+                batch_size=len(share),
                 each_token=lambda: stop_if_asked(trainer),
             )
         module.model.train(training)
-        scores = _scores([r.text for r in replies], [e.reply for e in examples])
+        pairs = [(e.id, reply) for e, reply in zip(share, replies, strict=True)]
+        answered: dict[str, Reply] = dict(gathered(pairs))
+        replies = [answered[example.id] for example in examples]
         if log:
-            module.log_dict(scores, rank_zero_only=True)
-        self._write(trainer, examples, replies)
+            scores = _scores([r.text for r in replies], [e.reply for e in examples])
+            module.log_dict(scores)
+        if trainer.is_global_zero:
+            self._write(trainer, examples, replies)
 
     def _write(self, trainer: Trainer, examples: list[Example], replies: list[Reply]) -> None:
         rows = [

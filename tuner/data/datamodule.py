@@ -122,6 +122,15 @@ class ConversationData(L.LightningDataModule):
             assert self.trainer is not None
             self.prepare(cast("ChatTuner", self.trainer.lightning_module).tokenizer)
 
+    def state_dict(self) -> dict[str, Any]:
+        """How an epoch is cut: one that is cut otherwise cannot go on in the middle."""
+        trainer = self.trainer
+        assert trainer is not None
+        return {
+            "rows": self.batch_size * trainer.world_size,
+            "accumulate": trainer.accumulate_grad_batches,
+        }
+
     def steps_per_epoch(self) -> int:
         """Optimiser steps an epoch.
 

@@ -67,6 +67,15 @@ class AdaLoRA(PeftHead):
         self.every = every
         self.orthogonality = orthogonality
 
+    def impossible(self, settings: dict[str, Any]) -> str | None:
+        """See the base class."""
+        if settings["sharded"]:
+            return (
+                "model.head, trainer.strategy: AdaLoRA weighs whole matrices against each other, "
+                "which are split over devices; set --trainer.strategy ddp or --model.head LoRA"
+            )
+        return super().impossible(settings)
+
     def config(self, model: "PreTrainedModel") -> "PeftConfig":
         """See the base class."""
         from peft import AdaLoraConfig

@@ -30,7 +30,8 @@ class Head(ABC):
         """Why this head cannot work with settings of the model, asked before anything is loaded.
 
         Args:
-            settings: `quantize`, `gradient_checkpointing`, `init_adapter` and `from_scratch`.
+            settings: `quantize`, `gradient_checkpointing`, `init_adapter` and `from_scratch` of
+                the model, and `sharded`: whether its parameters are split over devices.
 
         Returns:
             A message that names both keys; null where nothing is wrong.
@@ -39,6 +40,11 @@ class Head(ABC):
             return (
                 f"model.from_scratch, model.head: {type(self).__name__} needs a trained base; "
                 "only --model.head Full can start from random weights"
+            )
+        if settings["sharded"] and self.virtual_tokens:
+            return (
+                f"model.head, trainer.strategy: what {type(self).__name__} trains stands beside "
+                "the layers of the base, which alone are split; set --trainer.strategy ddp"
             )
         return None
 
