@@ -124,7 +124,6 @@ def _continued(
     the row behind it to other positions (peft issue 1093). Here they stand behind it, where they
     stood in training.
     """
-
     options: dict[str, Any] = {"generation_config": config}
     if each_token is not None:
 
