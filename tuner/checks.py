@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,6 +38,12 @@ def refuse_pairs(trainer: Trainer, model: ChatTuner, data: ConversationData) -> 
     settings = {name: getattr(model, name) for name in names}
     if reason := model.head.impossible(settings | {"sharded": sharded}):
         raise UserError(reason)
+    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
+    if model.compile_blocks and not any(map(shutil.which, compilers)):
+        raise UserError(
+            "model.compile: there is no C++ compiler, which torch.compile needs; install g++, or "
+            "set --model.compile false"
+        )
     precision = str(trainer.precision)
     if precision not in BASE_DTYPES:
         raise UserError(

@@ -130,10 +130,14 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
         if weight.requires_grad:
             weight.data = weight.data.to(mesh.device_type)  # what NCCL can send
             distributed.broadcast(weight.data, src=0)
-    kinds: set[str] = set(base._no_split_modules or ())
-    blocks: list[nn.Module] = [m for m in base.modules() if type(m).__name__ in kinds]
-    for module in (*blocks, base):
+    for module in (*blocks(base), base):
         fully_shard(module, mesh=mesh)
+
+
+def blocks(base: Any) -> list[nn.Module]:
+    """The transformer blocks of a model of transformers."""
+    kinds: set[str] = set(base._no_split_modules or ())
+    return [module for module in base.modules() if type(module).__name__ in kinds]
 
 
 def whole_base(model: Any) -> Any:

@@ -17,7 +17,7 @@ from tuner.checkpoint import refuse_misfit
 from tuner.data.batching import Batch
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
-from tuner.devices import check_placement, is_sharded, shard
+from tuner.devices import blocks, check_placement, is_sharded, shard, whole_base
 from tuner.errors import UserError
 from tuner.generate import generate, stop_ids
 from tuner.heads import Head
@@ -62,6 +62,7 @@ class ChatTuner(L.LightningModule):
         init_adapter: folder of an exported adapter to start from (a new run, not a resume).
         gradient_checkpointing: compute activations twice instead of keeping them.
         from_scratch: random weights of the base's architecture instead of the trained ones.
+        compile: let torch.compile fuse each transformer block; the first steps take minutes.
         optimizer: class_path and init_args; the `optimizer` group of the command line.
         lr_scheduler: likewise; stepped once an optimiser step.
     """
@@ -75,6 +76,7 @@ class ChatTuner(L.LightningModule):
         init_adapter: str | None = None,
         gradient_checkpointing: bool = False,
         from_scratch: bool = False,
+        compile: bool = False,
         optimizer: dict[str, Any] | None = None,
         lr_scheduler: dict[str, Any] | None = None,
     ) -> None:
@@ -86,6 +88,7 @@ class ChatTuner(L.LightningModule):
         self.init_adapter = init_adapter
         self.gradient_checkpointing = gradient_checkpointing
         self.from_scratch = from_scratch
+        self.compile_blocks = compile
         self.optimizer = optimizer or {"class_path": "torch.optim.AdamW", "init_args": {}}
         self.lr_scheduler = lr_scheduler
         self.strict_loading = False  # checkpoints hold the trained weights only
@@ -133,6 +136,9 @@ class ChatTuner(L.LightningModule):
             name = "activation_checkpointing_enable"
             getattr(base, name, base.gradient_checkpointing_enable)({"use_reentrant": False})
         self.model = self.head.apply(base, Path(self.init_adapter) if self.init_adapter else None)
+        if self.compile_blocks:
+            for block in blocks(whole_base(self.model)):
+                block.compile(dynamic=True)  # rows of every length, compiled once
         # Lightning keeps the mode it finds, and a loaded base is in evaluation mode: without this
         # there would be no dropout.
         self.model.train()

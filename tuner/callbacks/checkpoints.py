@@ -151,6 +151,7 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val_loss", enable_version_counter=False)
         self._origin: Path | None = None
+        self._writes = False
 
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
         """Whether this loss is the best so far; one that is not finite never is."""
@@ -161,8 +162,9 @@ class BestCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Remember where the run that is resumed has its checkpoints."""
-        if trainer.ckpt_path and trainer.is_global_zero:
+        if trainer.ckpt_path:
             self._origin = Path(str(trainer.ckpt_path)).parent
+            self._writes = trainer.is_global_zero
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best weights so far into the folder of the resumed run."""
@@ -173,7 +175,8 @@ class BestCheckpoint(ModelCheckpoint):
         if self._origin is not None:
             if not (self._origin / "best.ckpt").is_file():
                 return
-            place(self._origin / "best.ckpt", best)
+            if self._writes:  # the others only have to agree on what is the best
+                place(self._origin / "best.ckpt", best)
         self.best_model_path = self.kth_best_model_path = str(best)
         self.best_model_score = self.kth_value = state_dict["best_model_score"]
         self.best_k_models = {str(best): state_dict["best_model_score"]}
