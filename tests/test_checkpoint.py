@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import json
 import os
 import pickle
-import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tuner.checkpoint import AtomicCheckpointIO, load_checkpoint
 from tuner.cli import main
 from tuner.errors import UserError
-from tuner.module import ChatTuner
 
 Fit = Callable[..., Path]
 Command = Callable[..., list[str]]
@@ -89,92 +91,8 @@ def test_holds_the_adapter_and_its_optimiser_alone(done: Path) -> None:
     size = (done / "checkpoints" / "last.ckpt").stat().st_size
     # 32 kB are for names, loops and the zip: the weights of this adapter are small.
     assert size <= 1.2 * (adapter.stat().st_size + moments) + 32_000
-    assert sorted(p.name for p in (done / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
-
-
-@pytest.fixture(scope="module")
-def whole_runs() -> dict[int, Path]:
-    """Uninterrupted runs by their accumulation: each is needed more than once."""
-    return {}
-
-
-@pytest.mark.parametrize(
-    ("stop", "where", "accumulate", "workers"),
-    [
-        ("crash", "mid-epoch", 1, 0),
-        ("crash", "mid-epoch", 2, 0),
-        ("crash", "epoch-end", 2, 0),
-        ("crash", "mid-window", 2, 0),
-        ("crash", "mid-epoch", 1, 1),
-        ("crash", "epoch-end", 1, 1),
-        ("ctrl-c", "mid-epoch", 1, 0),
-        ("ctrl-c", "epoch-end", 1, 0),
-        ("ctrl-c", "mid-window", 2, 0),
-        ("sigterm", "mid-epoch", 1, 0),
-        ("sigterm", "epoch-end", 2, 0),
-        ("sigterm", "mid-window", 2, 0),
-    ],
-)
-def test_resume_is_bit_identical(
-    fit: Fit,
-    command: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    whole_runs: dict[int, Path],
-    stop: str,
-    where: str,
-    accumulate: int,
-    workers: int,
-) -> None:
-    options = [*LEARN, f"--trainer.accumulate_grad_batches={accumulate}"]
-    if accumulate not in whole_runs:
-        whole_runs[accumulate] = fit(*options, "--name=whole")
-    whole = whole_runs[accumulate]
-    rows = json.loads((whole / "data_card.json").read_text())["splits"]["train"]["rows"]
-    batches = -(-rows // 4)
-    assert batches == 7  # odd: with accumulation, the last window of an epoch is short
-    assert len(losses(whole)) == 2 * -(-batches // accumulate)
-    done = {"mid-epoch": 4, "epoch-end": batches, "mid-window": 5}[where]
-    every = 1 if stop == "crash" else 200  # a crash leaves the last periodic save alone
-    step = ChatTuner.training_step
-    count = 0
-
-    def training_step(self: ChatTuner, batch: Any, batch_idx: int) -> Any:
-        nonlocal count
-        count += 1
-        if stop == "sigterm" and count == done:
-            os.kill(os.getpid(), signal.SIGTERM)  # Lightning stops after this batch
-        if stop != "sigterm" and count == done + 1:
-            raise RuntimeError("power cut") if stop == "crash" else KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(ChatTuner, "training_step", training_step)
-    options += ["--name=part", f"--data.num_workers={workers}"]
-    args = command("fit", *options, f"--checkpoint.every_n_steps={every}")
-    if stop == "sigterm":
-        assert main(args) == 143
-    else:
-        with pytest.raises((RuntimeError, SystemExit)):
-            main(args)
-    monkeypatch.setattr(ChatTuner, "training_step", step)
-    assert main(command("fit", *options, "--ckpt_path=last")) == 0
-    first, resumed = (tmp_path / "logs" / "part" / f"version_{n}" for n in (0, 1))
-    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
-        assert_same(state(resumed)[key], state(whole)[key])
-    assert state(resumed)["callbacks"]["Throughput"]["examples"] == 2 * rows
-    assert losses(first) | losses(resumed) == losses(whole)
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        file = Path("adapter") / name
-        assert (resumed / file).read_bytes() == (whole / file).read_bytes()
-
-
-def test_resume_of_a_finished_run_with_more_epochs(fit: Fit) -> None:
-    total = "--lr_scheduler.total_steps=14"
-    whole = fit(*LEARN, total)
-    fit(*LEARN, "--trainer.max_epochs=1", total, "--name=part")
-    resumed = fit(*LEARN, total, "--name=part", "--ckpt_path=last")
-    assert_same(state(resumed)["state_dict"], state(whole)["state_dict"])
-    assert_same(state(resumed)["optimizer_states"], state(whole)["optimizer_states"])
+    names = sorted(p.name for p in (done / "checkpoints").iterdir())
+    assert names == ["best.ckpt", "last.ckpt", "manifest.json"]
 
 
 @pytest.mark.parametrize(
@@ -294,10 +212,67 @@ def test_a_failing_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match=r"last\.ckpt.*No space left.*saved before is whole"):
         io.save_checkpoint(old | {"step": 2}, file)
     assert load_checkpoint(file) == old
-    assert list(tmp_path.iterdir()) == [file]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "manifest.json"]
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_the_older_file_intact(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write, saves = torch.save, 0
+
+    def fill(value: Any, stream: Any) -> None:
+        nonlocal saves
+        saves += 1
+        if saves < 3:
+            return write(value, stream)
+
+        def full(content: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(stream, "file", SimpleNamespace(write=full, flush=lambda: None))
+        return write(value, stream)
+
+    monkeypatch.setattr(torch, "save", fill)
+    assert main(command("fit", "--checkpoint.every_n_steps=1")) == 2
+    error = capsys.readouterr().err
+    assert error.count("error:") == 1
+    assert "last.ckpt: cannot write the checkpoint: No space left on device" in error
+    folder = tmp_path / "logs" / "run" / "version_0" / "checkpoints"
+    assert load_checkpoint(folder / "last.ckpt")["global_step"] == 2
+    assert not list(folder.glob(".*"))
+    monkeypatch.setattr(torch, "save", write)
+    assert main(command("fit", "--ckpt_path=last")) == 0
+
+
+def test_a_run_that_goes_on_is_not_resumed(
+    command: Command, done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder = "import sys, time; from pathlib import Path; from tuner.runs import hold; "
+    holder += "lock = hold(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", holder, str(done)], stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        file = done / "checkpoints" / "last.ckpt"
+        assert main(command("fit", "--trainer.max_steps=4", f"--ckpt_path={file}")) == 2
+        other.kill()
+    assert "another process is training this run" in capsys.readouterr().err
+
+
+def test_every_file_is_in_the_manifest_under_its_checksum(done: Path) -> None:
+    folder = done / "checkpoints"
+    listed = json.loads((folder / "manifest.json").read_text())["checkpoints"]
+    for name in ("last.ckpt", "best.ckpt"):
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        assert {"name": name, "sha256": digest, "step": 2} in listed
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -308,32 +283,3 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_last_without_a_run(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command("fit", "--ckpt_path=last", "--name=never")) == 2
     assert "no run named 'never'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("first", "accumulate"), [(3, 1), (5, 1), (2, 2)])
-def test_a_run_that_stopped_at_max_steps_goes_on_in_mid_epoch(
-    fit: Fit, first: int, accumulate: int
-) -> None:
-    flat = ["--lr_scheduler.decay=constant", f"--trainer.accumulate_grad_batches={accumulate}"]
-    straight = fit(*flat, "--trainer.max_steps=9", "--trainer.max_epochs=3", "--name=straight")
-    fit(*flat, f"--trainer.max_steps={first}", "--trainer.max_epochs=3", "--name=cut")
-    resumed = fit(
-        *flat, "--trainer.max_steps=9", "--trainer.max_epochs=3", "--name=cut", "--ckpt_path=last"
-    )
-    one, two = (
-        load_file(run / "adapter" / "adapter_model.safetensors") for run in (straight, resumed)
-    )
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    seen = [
-        json.loads((run / "run.json").read_text())["tokens_seen"] for run in (straight, resumed)
-    ]
-    assert seen[0] == seen[1]
-
-
-def test_a_run_at_its_end_is_not_resumed(
-    fit: Fit, command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    fit("--trainer.max_epochs=1", "--name=done")
-    assert main(command("fit", "--trainer.max_epochs=1", "--name=done", "--ckpt_path=last")) == 2
-    assert "raise trainer.max_epochs or trainer.max_steps" in capsys.readouterr().err
-    assert len(list((tmp_path / "logs" / "done").iterdir())) == 1

@@ -36,7 +36,12 @@ def test_run_folder_is_complete(fit: Fit, tiny_base: Path) -> None:
     }  # fmt: skip
     assert list(run.glob("events.out.tfevents.*"))
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+        "manifest.json",
+    }
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json",
             "chat_template.jinja"} <= {p.name for p in (run / "adapter").iterdir()}  # fmt: skip
     record = json.loads((run / "run.json").read_text())

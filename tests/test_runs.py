@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tuner.checkpoint import AtomicCheckpointIO
 from tuner.errors import UserError
-from tuner.runs import claim, find_checkpoint, find_run, read_record, write_record
+from tuner.runs import claim, find_checkpoint, find_run, hold, read_record, write_record
 
 
-def make_run(root: Path, name: str, status: str, *checkpoints: str) -> Path:
+def make_run(root: Path, name: str, status: str) -> Path:
     folder = claim(root, name)
     write_record(folder, {"status": status})
     (folder / "checkpoints").mkdir()
-    for which in checkpoints:
-        (folder / "checkpoints" / f"{which}.ckpt").touch()
     return folder
 
 
@@ -69,11 +70,65 @@ def test_what_cannot_be_found_is_named_with_the_nearest(tmp_path: Path) -> None:
         find_checkpoint("best", tmp_path, "lora")
 
 
+def save(run: Path, *names: str, step: int = 1) -> None:
+    for name in names:
+        content = {"tuner": {}, "state_dict": {}, "global_step": step}
+        AtomicCheckpointIO().save_checkpoint(content, run / "checkpoints" / f"{name}.ckpt")
+
+
 def test_a_checkpoint_is_that_of_the_newest_run_that_has_one(tmp_path: Path) -> None:
-    make_run(tmp_path, "lora", "finished", "last", "best")
-    newer = make_run(tmp_path, "lora", "stopped", "last")
+    older = make_run(tmp_path, "lora", "finished")
+    save(older, "last", "best")
+    newer = make_run(tmp_path, "lora", "stopped")
+    save(newer, "last")
+    make_run(tmp_path, "lora", "stopped")
     assert find_checkpoint("last", tmp_path, "lora").parent.parent == newer
-    assert find_checkpoint("best", tmp_path, "lora").parent.parent.name == "version_0"
+    assert find_checkpoint("best", tmp_path, "lora").parent.parent == older
+
+
+def test_a_spoilt_checkpoint_is_passed_over_for_the_newest_whole_one(tmp_path: Path) -> None:
+    older, newer = (make_run(tmp_path, "lora", "stopped") for _ in range(2))
+    save(older, "last")
+    save(newer, "best", step=3)
+    save(newer, "previous", step=7)
+    save(newer, "last", step=9)
+    files = [newer / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous", "best")]
+    assert find_checkpoint("last", tmp_path, "lora") == files[0]
+    for spoilt, next_one in zip(
+        files, [*files[1:], older / "checkpoints" / "last.ckpt"], strict=True
+    ):
+        spoilt.write_bytes(spoilt.read_bytes()[:-1])
+        with pytest.warns(UserWarning, match=rf"{spoilt.name}.*passed over"):
+            assert find_checkpoint("last", tmp_path, "lora") == next_one
+    (older / "checkpoints" / "last.ckpt").unlink()
+    with (
+        pytest.warns(UserWarning, match="passed over"),
+        pytest.raises(UserError, match=r"no run named 'lora' in .* has a whole last\.ckpt"),
+    ):
+        find_checkpoint("last", tmp_path, "lora")
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tuner.runs import hold
+lock = hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    with other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another process is training this run"):
+            hold(tmp_path)
+        other.kill()
+    hold(tmp_path).close()
 
 
 def test_a_record_that_is_cut_off_reads_as_none(tmp_path: Path) -> None:

@@ -1,49 +1,71 @@
-"""Checkpoints that a crash cannot spoil."""
+"""Checkpoint files that a crash cannot spoil: whole, listed with their checksum, or refused."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from typing import BinaryIO
 
-    from lightning import LightningModule, Trainer
+MANIFEST = "manifest.json"
+KEPT = 3  # checksums of each name: of the file, of the one before, and of one a crash left over
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames, so that a name always holds a whole checkpoint.
 
-    Lightning's own way passes through the system's temporary folder, which is not atomic where
-    that is another file system. Loading never runs code from the file.
+    The checksum goes into `manifest.json` before the file gets its name: what has a name is
+    listed, and what is not listed was changed since. Lightning's own way passes through the
+    system's temporary folder, which is not atomic where that is another file system. Loading
+    never runs code from the file.
     """
 
     @override
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write, flush to the disk, then rename."""
+        """Write, flush to the disk, list the checksum, then rename.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written; the file that had the name
+                before is as it was.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = _part(target)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
-                torch.save(checkpoint, file)
+                whole = _Hashing(file)
+                try:
+                    torch.save(checkpoint, cast("Any", whole))
+                except RuntimeError as error:  # torch's word for what the file said
+                    raise whole.error or error from error
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(target)
+            _list(target, whole.sha256.hexdigest(), int(checkpoint.get("global_step", 0)))
+            _rename(part, target)
+        except OSError as error:
+            raise UserError(
+                f"{target}: cannot write the checkpoint: {error.strerror}. What was saved before "
+                "is whole: go on with --ckpt_path last once there is room"
+            ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
     @override
     def load_checkpoint(
@@ -57,18 +79,74 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_checkpoint(Path(path))
 
 
+class _Hashing:
+    """A file that takes the SHA-256 of what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            self.file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+        self.sha256.update(content)
+        return len(content)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def place(source: Path, target: Path) -> None:
+    """Give a checkpoint a second name or another folder, in one step.
+
+    Args:
+        source: a whole checkpoint.
+        target: where it is to stand; what stood there is replaced.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = _part(target)
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, part)
+    if not target.exists() or not os.path.samefile(part, target):
+        with part.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        step = next((e["step"] for e in _entries(source.parent) if e["sha256"] == digest), 0)
+        _list(target, digest, step)
+        _rename(part, target)
+    part.unlink(missing_ok=True)
+
+
+def newest(folder: Path) -> Iterator[Path]:
+    """The checkpoint files of a run: `last.ckpt`, then the others, that of the latest step first.
+
+    Args:
+        folder: the run's `checkpoints` folder.
+    """
+    steps = {entry["name"]: entry["step"] for entry in _entries(folder)}
+    files = [file for file in folder.glob("*.ckpt") if not file.name.startswith(".")]
+    yield from sorted(
+        files, key=lambda f: (f.name == "last.ckpt", steps.get(f.name, -1)), reverse=True
+    )
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, on the CPU.
 
     Raises:
-        UserError: the file is missing, cut off, or holds more than tensors and plain values.
+        UserError: the file is missing, cut off, changed since it was written, or holds more than
+            tensors and plain values.
     """
     if not path.is_file():
         raise UserError(f"ckpt_path: no such file: {path}. Allowed: last, best, or a .ckpt file")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself checks no checksums
-            if (spoilt := archive.testzip()) is not None:
-                raise ValueError(f"checksum of {spoilt} is wrong")
+        _check(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch each raise their own
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
@@ -76,6 +154,55 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"tuner", "state_dict"} <= found.keys():
         raise UserError(f"ckpt_path: {path} is no checkpoint of this project's fit")
     return found
+
+
+def _check(path: Path) -> None:
+    """Compare with the checksum of the folder's manifest, or else with those inside the file."""
+    # Hashed first: a run that goes on lists a new file before it renames it.
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    entries = _entries(path.parent)
+    if any(entry["name"] == path.name for entry in entries):
+        if not any(entry["sha256"] == digest for entry in entries):
+            raise ValueError(f"its checksum is not in {MANIFEST}: cut off, or changed since")
+        return
+    with zipfile.ZipFile(path) as archive:  # torch.load itself checks no checksums
+        if (spoilt := archive.testzip()) is not None:
+            raise ValueError(f"checksum of {spoilt} is wrong")
+
+
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    """Name, SHA-256 and step of what was written to a folder, oldest first."""
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["checkpoints"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _list(target: Path, sha256: str, step: int) -> None:
+    entries = _entries(target.parent)
+    own = [entry for entry in entries if entry["name"] == target.name]
+    kept = [entry for entry in entries if entry["name"] != target.name]
+    kept += [*own[-KEPT + 1 :], {"name": target.name, "sha256": sha256, "step": step}]
+    part = _part(target.parent / MANIFEST)
+    with part.open("w", encoding="utf-8") as file:
+        json.dump({"checkpoints": kept}, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    _rename(part, target.parent / MANIFEST)
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _rename(part: Path, target: Path) -> None:
+    part.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name, too, is to survive a power cut
+    finally:
+        os.close(folder)
 
 
 def refuse_misfit(
@@ -107,72 +234,3 @@ def refuse_misfit(
             f"ckpt_path: {len(differing)} weights do not fit the head, such as {name}: shape "
             f"{saved.get(name, 'missing')} in the file, {shapes.get(name, 'none')} here"
         )
-
-
-class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt` up to date: every so many optimiser steps, at the end, and when stopped.
-
-    Lightning runs callbacks of this kind after all others, so what those count is saved whole.
-
-    Args:
-        every_n_steps: optimiser steps between two saves.
-    """
-
-    def __init__(self, every_n_steps: int = 200) -> None:
-        self.every_n_steps = every_n_steps
-        self.folder: Path | None = None  # set once the run has its folder
-        self._saved = 0
-
-    def _save(self, trainer: Trainer) -> None:
-        if self.folder is not None and trainer.global_step > self._saved:
-            self._saved = trainer.global_step
-            trainer.save_checkpoint(self.folder / "last.ckpt")
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from where a resumed run stands."""
-        self._saved = trainer.global_step
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: torch.Tensor | Mapping[str, Any] | None,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Save when enough steps have gone by, and at the last one.
-
-        A run that stops in the middle of an epoch looks like one at its end once Lightning has
-        left its loop; saved here, it can go on in the middle.
-        """
-        many = trainer.global_step - self._saved >= self.every_n_steps
-        if many or trainer.global_step == trainer.max_steps:
-            self._save(trainer)
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Count back to the last optimiser step: gradients since then are not saved."""
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        done = progress["current"]["processed"]
-        open_batches = 0 if progress["is_last_batch"] else done % trainer.accumulate_grad_batches
-        for counts in (progress["current"], progress["total"]):
-            if counts["ready"] > counts["processed"]:  # stopped in the middle of a batch
-                counts["ready"] = counts["started"] = counts["processed"]
-            for key in counts:
-                counts[key] -= open_batches
-        if done == 0:
-            # Lightning takes an epoch of which nothing is done for one that has just been
-            # validated, and counts an idle round as a logged step.
-            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of the training."""
-        self._save(trainer)
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Save when the run is asked to stop; after any other error the weights may be bad."""
-        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
-            self._save(trainer)

@@ -12,6 +12,7 @@ from tuner.checkpoint import load_checkpoint, refuse_misfit
 from tuner.devices import Sharded
 from tuner.errors import UserError
 from tuner.module import BASE_DTYPES
+from tuner.runs import LOCK, hold, read_record
 from tuner.schedule import total_steps
 
 if TYPE_CHECKING:
@@ -117,10 +118,15 @@ def refuse_finished(
 ) -> None:
     """Make sure that a checkpoint fits the run and leaves it something to do.
 
+    A run that was stopped after its last step has its export left to do.
+
     Raises:
-        UserError: it cannot be read, fits another base or head, cuts an epoch in other batches,
-            or is at the end of the run.
+        UserError: it cannot be read, fits another base or head, cuts an epoch in other batches, is
+            at the end of the run, or the run that wrote it still goes on.
     """
+    written_by = Path(file).resolve().parent.parent
+    if trainer.is_global_zero and (written_by / LOCK).is_file():
+        hold(written_by).close()
     checkpoint = load_checkpoint(Path(file))
     own = model.identity() | {"weights_sha256": model.weights_sha256}
     refuse_misfit(checkpoint, own, model.trainable())
@@ -137,7 +143,7 @@ def refuse_finished(
     if max(trainer.max_epochs or -1, trainer.max_steps) < 0:
         return  # no end
     end = total_steps(data.steps_per_epoch(), trainer.max_epochs, trainer.max_steps)
-    if step >= end:
+    if step >= end and read_record(written_by).get("status", "finished") == "finished":
         raise UserError(
             f"ckpt_path: {file} is at step {step}, and this run ends at step {end}; raise "
             "trainer.max_epochs or trainer.max_steps to go on"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after t
 from jsonargparse import Namespace
 from lightning import LightningModule, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import (
     LightningArgumentParser,
     LightningCLI,
@@ -25,13 +24,15 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
 from torch.optim import Optimizer
 
 from tuner import devices
+from tuner.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from tuner.callbacks.first_batch import FirstBatch
+from tuner.callbacks.guard import Guard
 from tuner.callbacks.loss import LossTracker
 from tuner.callbacks.predictions import PredictionFile
 from tuner.callbacks.record import RunRecord
 from tuner.callbacks.samples import SampleReplies
 from tuner.callbacks.throughput import Throughput
-from tuner.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from tuner.checkpoint import AtomicCheckpointIO, place
 from tuner.checks import refuse_finished, refuse_impossible, refuse_pairs
 from tuner.data.datamodule import ConversationData
 from tuner.errors import UserError
@@ -40,7 +41,7 @@ from tuner.messages import explain
 from tuner.module import ChatTuner
 from tuner.parser import Parser
 from tuner.process import run
-from tuner.runs import claim, find_checkpoint
+from tuner.runs import claim, find_checkpoint, hold
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
@@ -71,9 +72,7 @@ class TunerCLI(LightningCLI):
         self.record = RunRecord(self.throughput)
         self.predictions = PredictionFile()
         self.first_batch = FirstBatch()
-        self.best = ModelCheckpoint(
-            filename="best", monitor="val_loss", enable_version_counter=False
-        )
+        self.best = BestCheckpoint()
         super().__init__(
             ChatTuner,
             ConversationData,
@@ -106,6 +105,7 @@ class TunerCLI(LightningCLI):
         parser.add_lr_scheduler_args(LRSchedulerTypeTuple, link_to="model.lr_scheduler")
         parser.add_lightning_class_args(SampleReplies, "samples")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Guard, "guard")
 
     @staticmethod
     def link_optimizers_and_lr_schedulers(parser: LightningArgumentParser) -> None:
@@ -177,14 +177,16 @@ class TunerCLI(LightningCLI):
         chosen = isinstance(config.trainer.logger, list | dict)
         self.trainer.loggers = own + (self.trainer.loggers if chosen else [])
         self.best.dirpath = str(folder / "checkpoints")
-        self.config_init["fit"].checkpoint.folder = folder / "checkpoints"
-        samples = self.config_init["fit"].samples
+        last, samples = self.config_init["fit"].checkpoint, self.config_init["fit"].samples
+        last.folder, last.guard = folder / "checkpoints", self.config_init["fit"].guard
         for callback in (self.loss, self.record, self.first_batch, samples):
             callback.folder = folder
 
     def _folder(self, root: Path, name: str) -> Path:
         if getattr(rank_zero_only, "rank", 0) == 0:
-            os.environ[RUN_FOLDER] = str(claim(root, name))
+            folder = claim(root, name)
+            self.lock = hold(folder)
+            os.environ[RUN_FOLDER] = str(folder)
         # Other devices only need a path to hand on: they write nothing.
         return Path(os.environ.get(RUN_FOLDER, root / name / "version_0"))
 
@@ -234,11 +236,17 @@ class TunerCLI(LightningCLI):
                 self.model, datamodule=self.datamodule, verbose=False, weights_only=True
             )
             if trainer.is_global_zero and self.record.best.get("step") == trainer.global_step:
-                shutil.copyfile(last, best)
+                place(last, best)
         if trainer.is_global_zero:
             kept = best if best.is_file() else last
             export(self.model, self.datamodule.prompt, folder, kept)
-            self.record.finish(trainer, status="finished", exported=kept.stem)
+            self.record.finish(
+                trainer,
+                status="finished",
+                exported=kept.stem,
+                skipped_steps=self.config_init["fit"].guard.skipped,
+            )
+            self.lock.close()
         rank_zero_info(f"Run folder: {folder}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -53,6 +53,7 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     progress: str | None = None,
+    each_token: Callable[[], None] | None = None,
 ) -> list[Reply]:
     """Continue each header greedily until it ends its turn.
 
@@ -67,6 +68,7 @@ def generate(
         max_new_tokens: tokens a reply at most.
         batch_size: rows generated together.
         progress: title of a progress bar; none when null.
+        each_token: called after each token; it ends the generation by raising.
 
     Returns:
         One reply a header, in order.
@@ -99,7 +101,7 @@ def generate(
         began = time.perf_counter()
         # What a split model gathers while in inference mode is of no use to a training step.
         with torch.inference_mode(not is_sharded(model)), torch.no_grad():
-            out = _continued(model, ids.to(device), mask.to(device), config)
+            out = _continued(model, ids.to(device), mask.to(device), config, each_token)
         tails = out.tolist()  # waits for the device, so the clock is right
         seconds = (time.perf_counter() - began) / len(places)
         for place, tail in zip(places, tails, strict=True):
@@ -109,22 +111,34 @@ def generate(
     return [replies[place] for place in range(len(headers))]
 
 
-def _continued(model: Any, ids: Tensor, mask: Tensor, config: GenerationConfig) -> Tensor:
+def _continued(
+    model: Any,
+    ids: Tensor,
+    mask: Tensor,
+    config: GenerationConfig,
+    each_token: Callable[[], None] | None,
+) -> Tensor:
     """The tokens that follow each row: (B, N) int64.
 
     peft puts the trained embeddings of prompt and p-tuning in front of the padding, which moves
     the row behind it to other positions (peft issue 1093). Here they stand behind it, where they
     stood in training.
     """
+
+    def never(ids: Tensor, _scores: object, **_: object) -> Tensor:
+        if each_token is not None:
+            each_token()
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    options: dict[str, Any] = {
+        "generation_config": config,
+        "stopping_criteria": [never],
+        "synced_gpus": is_sharded(model),  # no process ends while another one needs its part
+    }
     adapter = getattr(model, "active_peft_config", None)
     kind = getattr(adapter, "peft_type", None)
     if kind not in ("PROMPT_TUNING", "P_TUNING"):
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=config,
-            synced_gpus=is_sharded(model),  # no process ends while another one needs its part
-        )
+        out = model.generate(input_ids=ids, attention_mask=mask, **options)
         return out[:, ids.shape[1] :]
     base = model.get_base_model()
     words = base.get_input_embeddings()(ids)  # (B, T, H)
@@ -137,7 +151,7 @@ def _continued(model: Any, ids: Tensor, mask: Tensor, config: GenerationConfig) 
     return base.generate(
         inputs_embeds=rows.gather(1, source[..., None].expand_as(rows)),
         attention_mask=(place >= padding).long(),
-        generation_config=config,
+        **options,
     )
 
 

@@ -18,10 +18,12 @@ from tuner.data.batching import Batch
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
 from tuner.devices import check_placement, is_sharded, shard
+from tuner.errors import UserError
 from tuner.generate import generate, stop_ids
 from tuner.heads import Head
 from tuner.heads.lora import LoRA
 from tuner.loss import summed_loss
+from tuner.process import stop_if_asked
 from tuner.schedule import make_scheduler, total_steps
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ class ChatTuner(L.LightningModule):
         self.lr_scheduler = lr_scheduler
         self.strict_loading = False  # checkpoints hold the trained weights only
         self.model: Any = None
-        self.eval_loss = MeanMetric()
+        self.eval_loss = MeanMetric(nan_strategy=float("nan"))  # by default it leaves NaN out
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -165,7 +167,8 @@ class ChatTuner(L.LightningModule):
         """Let the head look at weights and gradients after each optimiser step."""
         step = self.trainer.global_step
         super().optimizer_step(*args, **kwargs)
-        self.head.stepped(self.model, step)
+        if any(p.grad is not None for p in self.trainable().values()):  # else it was skipped
+            self.head.stepped(self.model, step)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the token-weighted loss."""
@@ -198,6 +201,7 @@ class ChatTuner(L.LightningModule):
             stops=stop_ids(data.prompt, self.tokenizer),
             max_new_tokens=data.max_length,
             batch_size=len(examples),
+            each_token=lambda: stop_if_asked(self.trainer),
         )
         return [
             {"id": example.id, "prompt": example.prompt[-1].content, "reply": reply.text}
@@ -238,9 +242,18 @@ class ChatTuner(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trained weights only, and say what they belong to."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: state[name] for name in self.trainable()}
+        """Keep the trained weights only, and say what they belong to.
+
+        Raises:
+            UserError: a weight is not finite.
+        """
+        state = {name: checkpoint["state_dict"][name] for name in self.trainable()}
+        if bad := [name for name, weight in state.items() if not weight.isfinite().all()]:
+            raise UserError(
+                f"optimizer.lr: the weights are not finite after step {self.trainer.global_step} "
+                f"({bad[0]}), and are not saved. What was saved before is whole; lower the rate"
+            )
+        checkpoint["state_dict"] = state
         checkpoint["tuner"] = self.identity() | {"weights_sha256": self.weights_sha256}
         checkpoint["head"] = self.head.state(self.model)
 

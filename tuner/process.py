@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -10,8 +11,15 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from tuner.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+# What a full or failing disk says, wherever a file is being written.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
@@ -69,19 +77,44 @@ def run(command: Callable[[], None]) -> int:
         command()
         sys.stdout.flush()
     except UserError as error:
-        if os.environ.get("TUNER_DEBUG") == "1":
-            traceback.print_exc()
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # every device finds the same mistake
-            print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _said(str(error))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        if isinstance(error.__context__, UserError):  # the same disk, said before
+            return _said(str(error.__context__))
+        return _said(
+            f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}. "
+            "Checkpoints saved before are whole: go on with --ckpt_path last once there is room"
+        )
     except SystemExit as stop:
         # Lightning raises an exception of this kind on SIGTERM, and its own exit code would be 0.
         if type(stop).__name__ == "SIGTERMException":
             return 143
         raise
     return 0
+
+
+def stop_if_asked(trainer: Trainer) -> None:
+    """End the run if SIGTERM has come: Lightning itself asks between batches only.
+
+    Raises:
+        SIGTERMException: it has.
+    """
+    if trainer.received_sigterm:
+        from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+        raise SIGTERMException
+
+
+def _said(message: str) -> int:
+    if os.environ.get("TUNER_DEBUG") == "1":
+        traceback.print_exc()
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # every device finds the same mistake
+        print(f"error: {message}", file=sys.stderr)
+    return 2
 
 
 def _mute() -> None:

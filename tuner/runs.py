@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
+
+from tuner.checkpoint import load_checkpoint, newest
 from tuner.errors import UserError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 VERSION = re.compile(r"version_(\d+)")
+LOCK = ".lock"
 
 
 def claim(root: Path, name: str) -> Path:
@@ -79,16 +85,44 @@ def find_run(spec: str, root: Path) -> Path:
 
 
 def find_checkpoint(which: str, root: Path, name: str) -> Path:
-    """The `last` or `best` checkpoint of the newest run of a name that has one.
+    """The `last` or `best` checkpoint of the newest run of a name that has a whole one.
+
+    For `last`, a file that is spoilt is passed over with a warning: the run's next older one is
+    taken, or that of the run before.
 
     Raises:
         UserError: there is none.
     """
     for folder in versions_of(root, name):
-        file = folder / "checkpoints" / f"{which}.ckpt"
-        if file.is_file():
-            return file
-    raise UserError(f"ckpt_path: no run named '{name}' in {root} has a {which}.ckpt")
+        folder = folder / "checkpoints"
+        for file in newest(folder) if which == "last" else [folder / f"{which}.ckpt"]:
+            if file.is_file():
+                try:
+                    load_checkpoint(file)
+                except UserError as error:
+                    rank_zero_warn(f"{error}; passed over")
+                else:
+                    return file
+    raise UserError(f"ckpt_path: no run named '{name}' in {root} has a whole {which}.ckpt")
+
+
+def hold(folder: Path) -> TextIOWrapper:
+    """Mark a run as being written to, as long as the file that is returned stays open.
+
+    The mark is a lock of this process: it goes when the process ends, however that happens.
+
+    Raises:
+        UserError: another process writes to the run.
+    """
+    try:
+        file = (folder / LOCK).open("w", encoding="utf-8")
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"{folder}: another process is training this run. Wait for it or stop it first; "
+            "SIGTERM lets it save and exit"
+        ) from error
+    return file
 
 
 def read_record(folder: Path) -> dict[str, Any]:

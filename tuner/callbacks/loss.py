@@ -67,7 +67,7 @@ class LossTracker(Callback):
 
     def _plot(self, trainer: Trainer) -> None:
         if self.folder is not None and trainer.is_global_zero:
-            train = [(step, float(loss)) for step, loss in self.train]
+            train = [(step, float(loss)) for step, loss in self.train if torch.isfinite(loss)]
             plot_loss(train, self.val, self.folder / "loss.png")
 
 

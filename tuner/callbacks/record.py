@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,14 @@ class RunRecord(Callback):
         self._began = 0.0
         self._trained: dict[str, float] = {}
         self.best: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The metrics of the best validation, which may lie before an interruption."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with them."""
+        self.best = state_dict["best"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write down what is about to run."""
@@ -86,7 +95,8 @@ class RunRecord(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Say that the run was stopped or failed, and by what."""
-        self.finish(trainer, status="stopped", error=f"{type(exception).__name__}: {exception}")
+        with suppress(OSError):  # on a full disk, what stopped the run matters more
+            self.finish(trainer, status="stopped", error=f"{type(exception).__name__}: {exception}")
 
     def finish(self, trainer: Trainer, **more: Any) -> None:
         """Write down what came of the run.

@@ -15,6 +15,7 @@ from tuner.devices import gathered
 from tuner.errors import UserError
 from tuner.generate import Reply, generate, stop_ids
 from tuner.module import ChatTuner
+from tuner.process import stop_if_asked
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -73,6 +74,7 @@ class SampleReplies(Callback):
                 stops=stop_ids(data.prompt, module.tokenizer),
                 max_new_tokens=self.max_new_tokens,
                 batch_size=len(share),
+                each_token=lambda: stop_if_asked(trainer),
             )
         module.model.train(training)
         pairs = [(e.id, reply) for e, reply in zip(share, replies, strict=True)]
