@@ -130,7 +130,8 @@ def refuse_finished(
     checkpoint = load_checkpoint(Path(file))
     own = model.identity() | {"weights_sha256": model.weights_sha256}
     refuse_misfit(checkpoint, own, model.trainable())
-    cut, now = checkpoint[type(data).__qualname__], data.state_dict()
+    now = data.state_dict()
+    cut = checkpoint.get(type(data).__qualname__, now)
     if cut != now:
         raise UserError(
             f"ckpt_path, data.batch_size, trainer.devices, trainer.accumulate_grad_batches: {file} "
