@@ -121,8 +121,8 @@ def refuse_finished(
     A run that was stopped after its last step has its export left to do.
 
     Raises:
-        UserError: it cannot be read, fits another base or head, cuts an epoch in other batches, is
-            at the end of the run, or the run that wrote it still goes on.
+        UserError: it cannot be read, fits another base or head, cuts an epoch in other batches,
+            is at the end of the run, or the run that wrote it still goes on.
     """
     written_by = Path(file).resolve().parent.parent
     if trainer.is_global_zero and (written_by / LOCK).is_file():

@@ -240,11 +240,9 @@ class TunerCLI(LightningCLI):
         if trainer.is_global_zero:
             kept = best if best.is_file() else last
             export(self.model, self.datamodule.prompt, folder, kept)
+            skipped = self.config_init["fit"].guard.skipped
             self.record.finish(
-                trainer,
-                status="finished",
-                exported=kept.stem,
-                skipped_steps=self.config_init["fit"].guard.skipped,
+                trainer, status="finished", exported=kept.stem, skipped_steps=skipped
             )
             self.lock.close()
         rank_zero_info(f"Run folder: {folder}")

@@ -101,17 +101,12 @@ class Sharded(ModelParallelStrategy):
         return cast("ChatTuner", self.lightning_module).trainable()
 
     def _gathered(self, state: dict[str, Any]) -> dict[str, Any]:
-        def kept(value: DTensor) -> Tensor:
-            full = whole(value).detach()
+        def whole(value: DTensor) -> Tensor:
+            full = value.full_tensor()
             # Other processes write nothing, and may lack the memory for a whole copy.
-            return full.cpu() if self.is_global_zero else torch.empty(0)
+            return full.detach().cpu() if self.is_global_zero else torch.empty(0)
 
-        return apply_to_collection(state, DTensor, kept)
-
-
-def whole(value: Tensor) -> Tensor:
-    """A tensor with all its parts, if it is split; every process must ask."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+        return apply_to_collection(state, DTensor, whole)
 
 
 def _part(value: Tensor, like: Tensor) -> Tensor:

@@ -124,20 +124,19 @@ def _continued(
     the row behind it to other positions (peft issue 1093). Here they stand behind it, where they
     stood in training.
     """
+    options: dict[str, Any] = {"generation_config": config}
+    if each_token is not None:
 
-    def never(ids: Tensor, _scores: object, **_: object) -> Tensor:
-        if each_token is not None:
+        def never(ids: Tensor, _scores: object, **_: object) -> Tensor:
             each_token()
-        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
-    options: dict[str, Any] = {
-        "generation_config": config,
-        "stopping_criteria": [never],
-        "synced_gpus": is_sharded(model),  # no process ends while another one needs its part
-    }
+        options["stopping_criteria"] = [never]
     adapter = getattr(model, "active_peft_config", None)
     kind = getattr(adapter, "peft_type", None)
     if kind not in ("PROMPT_TUNING", "P_TUNING"):
+        # Split over processes, none may end while another one needs its part.
+        options["synced_gpus"] = is_sharded(model)
         out = model.generate(input_ids=ids, attention_mask=mask, **options)
         return out[:, ids.shape[1] :]
     base = model.get_base_model()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning import Trainer
 
 # What a full or failing disk says, wherever a file is being written.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+DISK = {os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)}
 
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
@@ -80,14 +80,15 @@ def run(command: Callable[[], None]) -> int:
         return _said(str(error))
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        if error.errno not in DISK:
+    except Exception as error:
+        reason = _disk_error(error)
+        if reason is None:
             raise
         if isinstance(error.__context__, UserError):  # the same disk, said before
             return _said(str(error.__context__))
         return _said(
-            f"cannot write{f' {error.filename}' if error.filename else ''}: {error.strerror}. "
-            "Checkpoints saved before are whole: go on with --ckpt_path last once there is room"
+            f"cannot write: {reason}. Checkpoints saved before are whole: go on with "
+            "--ckpt_path last once there is room"
         )
     except SystemExit as stop:
         # Lightning raises an exception of this kind on SIGTERM, and its own exit code would be 0.
@@ -107,6 +108,12 @@ def stop_if_asked(trainer: Trainer) -> None:
         from lightning.pytorch.utilities.exceptions import SIGTERMException
 
         raise SIGTERMException
+
+
+def _disk_error(error: Exception) -> str | None:
+    """What the disk said; libraries outside Python pass it on in words of their own."""
+    said = str(error)
+    return said if any(reason in said for reason in DISK) else None
 
 
 def _said(message: str) -> int:

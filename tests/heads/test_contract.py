@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import subprocess
 import sys
@@ -125,6 +126,46 @@ def test_trains_what_it_should_in_float32(
     assert all(torch.equal(p, frozen[name]) for name, p in kept.items())
 
 
+def learn_by_heart(
+    head: str, fit: Callable[..., Path], tmp_path: Path, *more: str
+) -> tuple[Path, Path]:
+    """Trains a head on 8 rows until it knows them: the run and the rows."""
+    steps, rate, settings = NEEDS.get(head, (60, 0.01, {}))
+    words = ["where", "order", "parcel", "help", "return", "refund", "thanks", "today"]
+    rows = [{"prompt": f"{n} {w}?", "completion": f"{w} {n}."} for n, w in enumerate(words)]
+    path = tmp_path / "short.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = fit(
+        *(f"--model.base={PICO}", f"--model.head={head}", f"--optimizer.lr={rate}", *more),
+        *(f"--model.head.{key}={value}" for key, value in settings.items()),
+        *(f"--trainer.max_epochs={steps}", f"--data.source.path={path}", *FAST),
+    )
+    return run, path
+
+
+ON: dict[str, tuple[str, ...]] = {
+    "bfloat16": ("--trainer.precision=bf16-mixed",),
+    "nf4": ("--model.quantize=nf4",),
+    "int8": ("--model.quantize=int8",),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ON)
+@pytest.mark.parametrize("head", HEADS)
+def test_learns_rows_by_heart_on_every_kind_of_base(
+    head: str, kind: str, fit: Callable[..., Path], tmp_path: Path
+) -> None:
+    blank = dict.fromkeys(("gradient_checkpointing", "init_adapter", "from_scratch"), False)
+    quantize = kind if kind in ("nf4", "int8") else None
+    if subclasses(Head)[head]().impossible({**blank, "sharded": False, "quantize": quantize}):
+        return  # refused before anything is loaded
+    run, _ = learn_by_heart(head, fit, tmp_path, *ON[kind])
+    with (run / "metrics.csv").open() as file:
+        losses = [float(r["train_loss"]) for r in csv.DictReader(file) if r["train_loss"]]
+    assert min(losses[-5:]) < 0.1
+
+
 SLOW = ("PromptTuning", "PTuning")  # a minute each
 
 
@@ -135,16 +176,7 @@ def test_learns_rows_by_heart_and_keeps_its_promises(
     head: str, fit: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Overfits 8 rows; loads with plain peft; answers alike alone and in a batch; small files."""
-    steps, rate, settings = NEEDS.get(head, (60, 0.01, {}))
-    words = ["where", "order", "parcel", "help", "return", "refund", "thanks", "today"]
-    rows = [{"prompt": f"{n} {w}?", "completion": f"{w} {n}."} for n, w in enumerate(words)]
-    path = tmp_path / "short.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = fit(
-        *(f"--model.base={PICO}", f"--model.head={head}", f"--optimizer.lr={rate}"),
-        *(f"--model.head.{key}={value}" for key, value in settings.items()),
-        *(f"--trainer.max_epochs={steps}", f"--data.source.path={path}", *FAST),
-    )
+    run, path = learn_by_heart(head, fit, tmp_path)
     model = exported(run, PICO)
     assert token_loss(model, PICO, path) < 0.1
     tokenizer = load_tokenizer(str(PICO))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback
 from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch.distributed.tensor import DTensor
 
-from tuner.devices import whole
+from tuner.devices import gathered
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Guard(Callback):
         checked = torch.stack([loss for _, loss in losses]).sum()
         if getattr(trainer.precision_plugin, "scaler", None) is None:
             # A gradient that overflows under a loss scaler is the scaler's to deal with.
-            checked = checked + whole(torch.nn.utils.get_total_norm([p.grad for p in trained]))  # pyright: ignore
+            checked = checked + torch.nn.utils.get_total_norm([_own(p.grad) for p in trained])
         bad = trainer.strategy.reduce((~torch.isfinite(checked)).float(), reduce_op="sum")
         self.fine = not bool(bad)
         if self.fine:
@@ -95,14 +96,17 @@ class Guard(Callback):
         rank_zero_warn(f"{said}; skipped")
 
 
+def _own(gradient: Any) -> Tensor:
+    """The part of a gradient that this device holds."""
+    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
+
+
 def _ids(trainer: Trainer, losses: list[tuple[list[int], Tensor]]) -> list[str]:
     """Ids of the rows whose batch has a loss that is not finite; of all rows where none has."""
     curated = trainer.datamodule.curated  # pyright: ignore[reportAttributeAccessIssue]
     bad = [row for rows, loss in losses if not torch.isfinite(loss) for row in rows]
-    found = [(bad, [row for rows, _ in losses for row in rows])]
-    if trainer.world_size > 1:  # every device is here: what is bad was added up over them
-        found *= trainer.world_size
-        torch.distributed.all_gather_object(found, found[0])
+    # Every device is here: what is bad was added up over them.
+    found = gathered([(bad, [row for rows, _ in losses for row in rows])])
     rows = [row for bad, _ in found for row in bad]
     rows = rows or [row for _, every in found for row in every]
     return [curated.splits["train"][row].id for row in rows]
