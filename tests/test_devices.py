@@ -172,6 +172,38 @@ def test_two_machines_equal_one_process(command: Command, fit: Fit, tmp_path: Pa
         assert (run(name) / "predictions.jsonl").read_text() == expected, name
 
 
+SPLIT = {
+    "full": ["--model.head=Full"],
+    "scratch": ["--model.head=Full", "--model.from_scratch=true"],
+    "dora": ["--model.head.dora=true"],
+    "pissa": ["--model.head.init=pissa"],
+    "checkpointing": ["--model.gradient_checkpointing=true"],
+    "accumulation": ["--trainer.accumulate_grad_batches=2"],
+    "ia3": ["--model.head=IA3"],
+    "ln_tuning": ["--model.head=LNTuning"],
+    "oft": ["--model.head=OFT"],
+    "vera": ["--model.head=VeRA", "--model.head.dropout=0"],
+}
+
+
+@pytest.mark.slow
+def test_every_head_that_can_be_split_learns_as_on_one_device(
+    command: Command, fit: Fit, tmp_path: Path
+) -> None:
+    short = ("--trainer.max_steps=3", "--model.base=pico")  # pico ties its output layer
+    split = ("--data.batch_size=2", "--trainer.num_nodes=2", "--trainer.devices=1")
+    commands = [
+        command("fit", *PLAIN, *more, *short, *split, "--trainer.strategy=fsdp", f"--name={name}-2")
+        for name, more in SPLIT.items()
+    ]
+    two_machines(commands, tmp_path / "commands")
+    for name, more in SPLIT.items():
+        run = fit(*PLAIN, *more, *short, f"--name={name}")
+        (file,) = run.glob("*/*model.safetensors")
+        other = tmp_path / "logs" / f"{name}-2" / "version_0" / file.relative_to(run)
+        assert_close(load_file(other), load_file(file))
+
+
 REFUSED: list[tuple[list[str], list[str]]] = [
     (["--model.quantize=int8"], ["model.quantize", "trainer.strategy", "int8"]),
     (["--model.quantize=nf4"], ["model.quantize", "trainer.strategy", "nf4"]),

@@ -104,15 +104,16 @@ def test_one_step_is_the_same_however_it_is_cut(fit: Callable[..., Path]) -> Non
         assert_close(adapter(run), adapter(runs[0]))
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_equal_one(
-    fit: Callable[..., Path], command: Callable[..., list[str]], tmp_path: Path
+    strategy: str, fit: Callable[..., Path], command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     """11 rows on two devices: the second one runs out of rows first. Activations are computed twice
-    there, which DDP bears when no parameter goes unused and checkpointing is not reentrant."""
+    there, which both bear when no parameter goes unused and checkpointing is not reentrant."""
     options = [*PLAIN, f"--optimizer.lr={RATE}", "--data.test_size=0", "--data.val_size=5"]
     one = fit(*options, "--data.batch_size=4", rows=17)
-    two = ["--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp", "--name=two"]
-    two += ["--model.gradient_checkpointing=true"]
+    two = ["--data.batch_size=2", "--trainer.devices=2", f"--trainer.strategy={strategy}"]
+    two += ["--model.gradient_checkpointing=true", "--name=two"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "train.py", *command("fit", *options, *two, rows=17)],

@@ -133,12 +133,13 @@ def refuse_finished(
             is at the end of the run, or the run that wrote it still goes on.
     """
     written_by = Path(file).resolve().parent.parent
-    if (written_by / LOCK).is_file():
+    if trainer.is_global_zero and (written_by / LOCK).is_file():
         hold(written_by).close()
     checkpoint = load_checkpoint(Path(file))
     own = model.identity() | {"weights_sha256": model.weights_sha256}
     refuse_misfit(checkpoint, own, model.trainable())
-    cut, now = checkpoint[type(data).__qualname__], data.state_dict()
+    now = data.state_dict()
+    cut = checkpoint.get(type(data).__qualname__, now)
     if cut != now:
         raise UserError(
             f"ckpt_path, data.batch_size, trainer.devices, trainer.accumulate_grad_batches: {file} "

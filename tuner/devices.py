@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
@@ -185,7 +186,8 @@ def agreed(trainer: Trainer, model: ChatTuner, value: Any) -> Any:
 
     Processes that Lightning starts itself come later, and are told by the environment.
     """
-    if trainer.world_size == 1 or trainer.strategy.launcher is not None:
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.world_size == 1 or isinstance(environment, LightningEnvironment):
         return value
     trainer.strategy.connect(model)
     trainer.strategy.setup_environment()
