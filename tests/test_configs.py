@@ -76,3 +76,30 @@ def test_a_typo_is_caught(
     monkeypatch.setattr(sys, "argv", ["train.py"])
     assert main(arguments) == 2
     assert f"{key}x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "wanted"),
+    [
+        (("--model.head=VeRA",), "head", {"r": 256, "dropout": 0.0}),
+        (("--config=configs/oft.yaml",), "head", {"dropout": 0.0}),
+        (("--data.source=Dolly",), "source", {"path": None}),
+        (("--optimizer=torch.optim.SGD",), "optimizer", {"lr": 0.003}),  # a recipe's rate stays
+    ],
+)
+def test_another_class_begins_with_its_own_defaults(
+    options: tuple[str, ...],
+    key: str,
+    wanted: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit):
+        main(["fit", "--config=configs/demo.yaml", *options, "--print_config"])
+    config = yaml.safe_load(capsys.readouterr().out)
+    found = {"head": config["model"]["head"], "source": config["data"]["source"]}
+    found["optimizer"] = config["optimizer"]
+    settings = found[key]["init_args"]
+    assert {name: settings[name] for name in wanted} == wanted

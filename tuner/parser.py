@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jsonargparse import _typehints as typehints
 from lightning.pytorch.cli import LightningArgumentParser
 
 from tuner.errors import UserError
@@ -20,3 +21,24 @@ class Parser(LightningArgumentParser):
             UserError: always.
         """
         raise UserError(explain(message, self)) from ex
+
+
+def _forget_settings(parser_or_action: Any, before: Any, value: Any) -> None:
+    """Let another head, source or prompt begin with its own defaults.
+
+    jsonargparse hands on what the class before has under the same name, its defaults as well: VeRA
+    would take the rank of LoRA. An optimiser keeps the recipe's rate, as one would expect.
+    """
+    if before and before.get("class_path") not in (None, value["class_path"]):
+        room = before["class_path"].rsplit(".", 2)[0]
+        if before.get("init_args") and room in (
+            "tuner.heads",
+            "tuner.data.sources",
+            "tuner.data.prompts",
+        ):
+            before["init_args"] = type(before["init_args"])()
+    _hand_on(parser_or_action, before, value)
+
+
+_hand_on = typehints.discard_init_args_on_class_path_change
+typehints.discard_init_args_on_class_path_change = _forget_settings
