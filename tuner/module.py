@@ -12,7 +12,13 @@ import torch
 from lightning.pytorch.cli import instantiate_class
 from torchmetrics import MeanMetric
 
-from tuner.backbone import Quantize, load_base, load_tokenizer, weights_hash
+from tuner.backbone import (
+    Quantize,
+    checkpoint_activations,
+    load_base,
+    load_tokenizer,
+    weights_hash,
+)
 from tuner.checkpoint import refuse_misfit
 from tuner.data.batching import Batch
 from tuner.data.datamodule import ConversationData
@@ -118,9 +124,7 @@ class ChatTuner(L.LightningModule):
             device=self.trainer.strategy.root_device,
         )
         if self.gradient_checkpointing:
-            # transformers renamed the method in 5.2x; the old name warns there.
-            name = "activation_checkpointing_enable"
-            getattr(base, name, base.gradient_checkpointing_enable)({"use_reentrant": False})
+            checkpoint_activations(base)
         self.model = self.head.apply(base, Path(self.init_adapter) if self.init_adapter else None)
         # Lightning keeps the mode it finds, and a loaded base is in evaluation mode: without this
         # there would be no dropout.
