@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def _this_cpu(dtype: torch.dtype) -> Device:
     return Device(
         "cpu",
         False,
-        min(psutil.virtual_memory().available + own, _container_limit()),
+        min(psutil.virtual_memory().available + own, _limit()),
         own,
         flops,
         bandwidth,
@@ -126,11 +127,13 @@ def _seconds(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def _container_limit() -> int:
-    """Bytes that a container may use; more than any machine has where there is no limit."""
-    file = Path("/sys/fs/cgroup/memory.max")
+def _limit() -> int:
+    """Bytes that the system lets this process have; more than any machine's where it sets none."""
+    file = Path("/sys/fs/cgroup/memory.max")  # a container's
     text = file.read_text().strip() if file.is_file() else "max"
-    return 2**62 if text == "max" else int(text)
+    asked = resource.getrlimit(resource.RLIMIT_AS)[0]
+    limits = [2**62 if text == "max" else int(text), 2**62 if asked < 0 else asked]
+    return min(limits)
 
 
 def keeps_freed_memory() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ SIGNS = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 @contextmanager
-def explained(trainer: Trainer, module: ChatTuner, data: ConversationData) -> Iterator[None]:
+def explained(trainer: Trainer, module: ChatTuner, data: ConversationData) -> Generator[None]:
     """Turn running out of memory into a message with what to change.
 
     Raises:

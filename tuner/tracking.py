@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 aten = torch.ops.aten
 # The counter of PyTorch knows the attention of GPUs only.
@@ -68,7 +68,7 @@ class Tracker(TorchDispatchMode):
         self.flops = self.moved = 0
 
     @contextmanager
-    def counting_as(self, part: str) -> Iterator[None]:
+    def counting_as(self, part: str) -> Generator[None]:
         """Count tensors that are made inside as `part`."""
         before, self.part = self.part, part
         try:
@@ -122,7 +122,7 @@ class Tracker(TorchDispatchMode):
 
 def _unknown(func: Any, args: tuple[Any, ...]) -> Any:
     """The result of an op whose shape or value hangs on content that is not there; else null."""
-    into = args[0] if args else None
+    into: Any = args[0] if args else None
     if not isinstance(into, FakeTensor):
         return None
     if func is aten._local_scalar_dense.default:
