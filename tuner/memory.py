@@ -13,7 +13,7 @@ import torch
 
 from tuner.devices import find_device
 from tuner.errors import UserError
-from tuner.plan import Planner, Settings, mib
+from tuner.planner import Planner, Settings, mib
 
 if TYPE_CHECKING:
     from lightning import Trainer

@@ -201,7 +201,8 @@ def _stand_in(base: PreTrainedModel, quantize: Quantize, dtype: torch.dtype) -> 
     sizes: dict[Tensor, int] = {}
     for name, layer in base.named_modules():
         if isinstance(layer, nn.Linear) and name not in dense:
-            layer.forward = partial(_quantised, layer, dtype, quantize == "int8")
+            computes = partial(_quantised, layer, dtype, quantize == "int8")
+            layer.forward = cast("Any", computes)
             rows, columns = layer.weight.shape
             int8 = rows * columns + 4 * rows  # a scale of 32 bits a row
             sizes[layer.weight] = nf4_bytes(rows * columns) if quantize == "nf4" else int8

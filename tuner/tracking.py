@@ -79,7 +79,7 @@ class Tracker(TorchDispatchMode):
     def assign(self, tensor: torch.Tensor, part: str, size: int | None = None) -> None:
         """Count a tensor as `part`, with `size` bytes in place of its own if given."""
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = _place(tensor)
         if key in self._known:
             old, known = self._known[key]
             self.live[old] -= known
@@ -110,7 +110,7 @@ class Tracker(TorchDispatchMode):
             out = func(*args, **kwargs)
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         for tensor in made:
-            if tensor.untyped_storage()._cdata not in self._known:
+            if _place(tensor) not in self._known:
                 self.assign(tensor, self.part)
         if count := FLOPS.get(func._overloadpacket):
             self.flops += count(*args, **kwargs, out_val=out)
@@ -118,6 +118,11 @@ class Tracker(TorchDispatchMode):
             read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
             self.moved += sum(tensor.nbytes for tensor in read + made)
         return out
+
+
+def _place(tensor: torch.Tensor) -> int:
+    """A number that a storage has to itself as long as it lives."""
+    return tensor.untyped_storage()._cdata  # pyright: ignore[reportPrivateUsage]  # no public one
 
 
 def _unknown(func: Any, args: tuple[Any, ...]) -> Any:

@@ -16,7 +16,7 @@ from tuner.cli import TunerCLI
 from tuner.devices import find_device
 from tuner.errors import UserError, nearest
 from tuner.module import BASE_DTYPES
-from tuner.plan import Planner, Settings, mib
+from tuner.planner import Planner, Settings, mib
 from tuner.process import run
 
 LABELS = {

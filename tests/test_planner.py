@@ -22,7 +22,7 @@ from tuner.heads.full import Full
 from tuner.heads.lora import LoRA
 from tuner.loss import summed_loss
 from tuner.module import ChatTuner
-from tuner.plan import Planner, Settings
+from tuner.planner import Planner, Settings
 from tuner.plugins import subclasses
 from tuner.rehearsal import Rehearsal, nf4_bytes
 from tuner.tracking import Tracker
@@ -56,14 +56,13 @@ def test_weights_are_those_of_a_loaded_model(quantize: Any, tiny_base: Path) -> 
     said = Rehearsal(module, "32-true").step(1, 8).parts
     base = load_base(str(tiny_base), quantize=quantize, dtype=torch.float32)
     tensors = [*base.parameters(), *base.buffers()]
-    extra = 0
     for weight in base.parameters():
         if state := getattr(weight, "quant_state", None):
             tensors += [state.absmax, state.state2.absmax, state.state2.code, state.code]
             tensors.append(state.offset)
         elif getattr(weight, "SCB", None) is not None:
             tensors.append(weight.SCB)
-    assert said["weights"] == pytest.approx(storages(tensors) + extra, rel=0.01)
+    assert said["weights"] == pytest.approx(storages(tensors), rel=0.01)
     trained = LoRA().apply(base)
     assert said["adapter"] == sum(p.nbytes for p in trained.parameters() if p.requires_grad)
 
@@ -110,15 +109,21 @@ def test_ops_without_content_are_those_of_real_tensors(
     assert said.peak == pytest.approx(tracker.peak.total(), rel=0.03)
 
 
-@pytest.mark.parametrize("name", ["AdamW", "SGD", "Adafactor", "bitsandbytes.optim.PagedAdamW8bit"])
-def test_optimisers(name: str) -> None:
-    path = name if "." in name else f"torch.optim.{name}"
-    chosen = {"class_path": path, "init_args": {"lr": 1e-3}}
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("torch.optim.AdamW", 2.0),
+        ("torch.optim.SGD", 0.0),
+        ("torch.optim.Adagrad", 1.0),
+        ("torch.optim.Adafactor", 0.01),
+        ("bitsandbytes.optim.PagedAdamW8bit", 0.51),
+    ],
+)
+def test_state_of_optimisers(name: str, share: float) -> None:
+    chosen = {"class_path": name, "init_args": {"lr": 1e-3}}
     said = Rehearsal(ChatTuner("pico", Full(), optimizer=chosen), "32-true").step(1, 8).parts
-    share = said["optimiser"] / said["adapter"]  # of float32 weights
-    assert share == pytest.approx(
-        {"AdamW": 2, "SGD": 0}.get(name, 0.5), abs=0.5 if "." not in name else 0.05
-    )
+    # `share` is of the float32 weights that it looks after.
+    assert said["optimiser"] / said["adapter"] == pytest.approx(share, abs=0.01)
 
 
 def test_nf4_is_a_little_more_than_four_bits() -> None:
@@ -201,10 +206,7 @@ def full_rows(tmp_path: Path) -> Path:
     file = tmp_path / "rows.jsonl"
     words = ["of", "and", "to", "in", "is", "for", "on", "with"]
     rows = [
-        {
-            "prompt": "the",
-            "completion": " ".join(["the"] + [words[(i * n) % 8] for i in range(ROW)]),
-        }
+        {"prompt": "the", "completion": " ".join(["the", *(words[i * n % 8] for i in range(ROW))])}
         for n in range(1, 9)
     ]
     file.write_text("\n".join(map(json.dumps, rows)) + "\n")
@@ -248,11 +250,6 @@ def test_peak_of_a_fit_is_within_a_fifth(
     assert plan([*command("fit", *options)[1:], "--device=cpu", "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     own = said["peak"] - said["parts"]["program"]
-    print(
-        case,
-        exact,
-        [round(x / 2**20) for x in (own, peak - program, said["parts"]["program"], program)],
-    )
     assert own == pytest.approx(peak - program, rel=0.2)
     assert own + program == pytest.approx(peak, rel=0.2)
 
@@ -265,8 +262,8 @@ def test_peak_on_a_gpu_is_within_a_fifth(
     options = [
         f"--model.base={large_base}", f"--data.source.path={full_rows}", "--data.batch_size=8",
         "--data.max_length=256", "--data.val_size=0", "--data.test_size=0",
-        "--data.curation.near_duplicates=keep", "--trainer.max_steps=3", "--trainer.accelerator=gpu",
-        "--trainer.devices=1", *case,
+        "--data.curation.near_duplicates=keep", "--trainer.max_steps=3",
+        "--trainer.accelerator=gpu", "--trainer.devices=1", *case,
     ]  # fmt: skip
     torch.cuda.reset_peak_memory_stats()
     assert main(command("fit", *options)) == 0
