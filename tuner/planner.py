@@ -57,8 +57,8 @@ class Planner:
         return self._with_device(found)
 
     def _with_device(self, parts: dict[str, int]) -> dict[str, int]:
-        # glibc keeps freed memory, more from step to step. Measured in ten fits, between a fifth of
-        # the size of the logits and a little more than the whole of it; no rule was found.
+        # glibc keeps freed memory, more from step to step. In ten fits it was between a fifth and
+        # somewhat more than twice the size of the logits; no rule was found.
         kept = 0 if self.device.gpu or not keeps_freed_memory() else parts["logits"] // 2
         return {**parts, "allocator": kept, "program": self.device.program}
 
