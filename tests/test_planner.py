@@ -15,7 +15,7 @@ import torch
 
 from tuner.backbone import load_base
 from tuner.cli import main
-from tuner.devices import GPUS, Device, find_device
+from tuner.hardware import GPUS, Device, find_device
 from tuner.errors import UserError
 from tuner.heads import Head
 from tuner.heads.full import Full

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from tuner.devices import find_device
+from tuner.hardware import find_device
 from tuner.errors import UserError
 from tuner.planner import Planner, Settings, mib
 

@@ -6,11 +6,11 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tuner.devices import keeps_freed_memory
+from tuner.hardware import keeps_freed_memory
 from tuner.rehearsal import Footprint, Rehearsal
 
 if TYPE_CHECKING:
-    from tuner.devices import Device
+    from tuner.hardware import Device
     from tuner.module import ChatTuner
 
 

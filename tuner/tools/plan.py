@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.cli import TunerCLI
-from tuner.devices import find_device
+from tuner.hardware import find_device
 from tuner.errors import UserError, nearest
 from tuner.module import BASE_DTYPES
 from tuner.planner import Planner, Settings, mib
