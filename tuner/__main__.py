@@ -12,6 +12,7 @@ HELP = """usage: tuner COMMAND [options]
   fit, validate, test, predict   train and check an adapter, as train.py does
   eval RUN...                    compare tuned runs with their base, as eval.py does
   preview                        show what the model is trained on; takes the options of fit
+  plan                           memory and time of a step before anything loads; likewise
 
 `tuner COMMAND --help` explains a command.
 """
@@ -30,9 +31,9 @@ def main() -> int:
         return start("tuner.tools.compare", sys.argv[2:])
     if command in ("fit", "validate", "test", "predict"):
         return start("tuner.cli")
-    if command == "preview":
-        return start("tuner.tools.preview", sys.argv[2:])
-    commands = ("fit", "validate", "test", "predict", "eval", "preview")
+    if command in ("preview", "plan"):
+        return start(f"tuner.tools.{command}", sys.argv[2:])
+    commands = ("fit", "validate", "test", "predict", "eval", "preview", "plan")
     print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
     return 2
 

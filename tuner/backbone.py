@@ -10,7 +10,7 @@ from tuner.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 PICO = Path(__file__).parent / "assets" / "pico"
 Quantize = Literal["nf4", "int8"]
@@ -45,8 +45,8 @@ def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenize
     return tokenizer
 
 
-def context_length(base: str, revision: str | None = None) -> int | None:
-    """Positions that the base was made for; null where its configuration does not say.
+def load_config(base: str, revision: str | None = None) -> PreTrainedConfig:
+    """The base's configuration: a few kilobytes, no weights.
 
     Raises:
         UserError: neither the folder nor the hub has it.
@@ -54,10 +54,26 @@ def context_length(base: str, revision: str | None = None) -> int | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(locate(base), revision=revision)
+        return AutoConfig.from_pretrained(locate(base), revision=revision)
     except Exception as error:  # the clients raise their own and their HTTP library's errors
         raise _not_loaded(base, "configuration", error) from error
+
+
+def context_length(base: str, revision: str | None = None) -> int | None:
+    """Positions that the base was made for; null where its configuration does not say.
+
+    Raises:
+        UserError: neither the folder nor the hub has it.
+    """
+    config = load_config(base, revision)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def checkpoint_activations(base: PreTrainedModel) -> None:
+    """Let the base compute its activations twice instead of keeping them."""
+    # transformers renamed the method in 5.2x; the old name warns there.
+    name = "activation_checkpointing_enable"
+    getattr(base, name, base.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def load_base(

@@ -34,9 +34,7 @@ def refuse_pairs(trainer: Trainer, model: ChatTuner, data: ConversationData) -> 
     if model.init_adapter and not (Path(model.init_adapter) / "adapter_config.json").is_file():
         raise UserError(f"model.init_adapter: no adapter_config.json in {model.init_adapter}")
     sharded = isinstance(trainer.strategy, Sharded)
-    names = ("quantize", "gradient_checkpointing", "init_adapter", "from_scratch")
-    settings = {name: getattr(model, name) for name in names}
-    if reason := model.head.impossible(settings | {"sharded": sharded}):
+    if reason := model.head.impossible(model.settings() | {"sharded": sharded}):
         raise UserError(reason)
     compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
     if model.compile_blocks and not any(map(shutil.which, compilers)):

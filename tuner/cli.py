@@ -37,6 +37,7 @@ from tuner.checks import refuse_finished, refuse_impossible, refuse_pairs
 from tuner.data.datamodule import ConversationData
 from tuner.errors import UserError
 from tuner.export import export
+from tuner.memory import explained
 from tuner.messages import explain
 from tuner.module import ChatTuner
 from tuner.parser import Parser
@@ -199,6 +200,11 @@ class TunerCLI(LightningCLI):
         self.model.trainer = self.datamodule.trainer = self.trainer
         cast("Any", self.trainer).datamodule = self.datamodule
         self.model.configure_model()
+
+    def fit(self, model: ChatTuner, **kwargs: Any) -> None:
+        """Train, and say what to change when memory runs out."""
+        with explained(self.trainer, model, self.datamodule):
+            self.trainer.fit(model, **kwargs)
 
     def before_validate(self) -> None:
         """Prepare without a run folder."""

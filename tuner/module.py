@@ -12,7 +12,13 @@ import torch
 from lightning.pytorch.cli import instantiate_class
 from torchmetrics import MeanMetric
 
-from tuner.backbone import Quantize, load_base, load_tokenizer, weights_hash
+from tuner.backbone import (
+    Quantize,
+    checkpoint_activations,
+    load_base,
+    load_tokenizer,
+    weights_hash,
+)
 from tuner.checkpoint import refuse_misfit
 from tuner.data.batching import Batch
 from tuner.data.datamodule import ConversationData
@@ -132,9 +138,7 @@ class ChatTuner(L.LightningModule):
             device=self.trainer.strategy.root_device,
         )
         if self.gradient_checkpointing:
-            # transformers renamed the method in 5.2x; the old name warns there.
-            name = "activation_checkpointing_enable"
-            getattr(base, name, base.gradient_checkpointing_enable)({"use_reentrant": False})
+            checkpoint_activations(base)
         self.model = self.head.apply(base, Path(self.init_adapter) if self.init_adapter else None)
         if self.compile_blocks:
             for block in blocks(whole_base(self.model)):
@@ -237,6 +241,11 @@ class ChatTuner(L.LightningModule):
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(data, ConversationData)
         return data
+
+    def settings(self) -> dict[str, Any]:
+        """What decides whether a head can work; see `Head.impossible`."""
+        names = ("quantize", "gradient_checkpointing", "init_adapter", "from_scratch")
+        return {name: getattr(self, name) for name in names} | {"sharded": False}
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint belongs to: it fits no other base and no other head."""

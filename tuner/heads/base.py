@@ -60,6 +60,10 @@ class Head(ABC):
             UserError: the head does not fit the base.
         """
 
+    def outline(self) -> "Head":
+        """A head of the same shapes whose start needs no tokenizer: `tuner plan` has none."""
+        return self
+
     @abstractmethod
     def save(self, model: "nn.Module", folder: Path) -> None:
         """Export the trained weights in the format that other tools load."""

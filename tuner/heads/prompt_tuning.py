@@ -37,6 +37,10 @@ class PromptTuning(PeftHead):
         self.init_text = init_text
         self.virtual_tokens = num_virtual_tokens
 
+    def outline(self) -> "PromptTuning":
+        """See the base class."""
+        return PromptTuning(self.num_virtual_tokens, init="random")
+
     def config(self, model: "PreTrainedModel") -> "PeftConfig":
         """See the base class."""
         from peft import PromptTuningConfig
