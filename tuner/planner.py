@@ -124,7 +124,7 @@ class Planner:
             changed = copy(self.module)
             for key, value in changes.items():
                 setattr(changed, key, value)
-            same = all(getattr(self.module, key) for key in changes)
+            same = any(getattr(self.module, key) for key in changes)
             if same or changed.head.impossible(changed.settings()):
                 continue
             peak = sum(Planner(changed, settings, self.device).parts(settings.batch_size).values())
