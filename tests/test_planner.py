@@ -255,6 +255,7 @@ def test_peak_of_a_fit_is_within_a_fifth(
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("case", CASES)
 def test_peak_on_a_gpu_is_within_a_fifth(
     case: list[str], command: Any, large_base: Path, full_rows: Path

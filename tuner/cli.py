@@ -31,6 +31,7 @@ from tuner.callbacks.loss import LossTracker
 from tuner.callbacks.predictions import PredictionFile
 from tuner.callbacks.record import RunRecord
 from tuner.callbacks.samples import SampleReplies
+from tuner.callbacks.stop import StopTogether
 from tuner.callbacks.throughput import Throughput
 from tuner.checkpoint import AtomicCheckpointIO, place
 from tuner.checks import refuse_finished, refuse_impossible, refuse_pairs
@@ -90,6 +91,7 @@ class TunerCLI(LightningCLI):
                     self.predictions,
                     self.first_batch,
                     LearningRateMonitor("step"),
+                    StopTogether(),
                 ],
                 "use_distributed_sampler": False,  # the data module shares rows out itself
             },

@@ -126,10 +126,11 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save when the run is asked to stop; after any other error the weights may be bad.
 
-        In a validation there is nothing new to save, and other devices may be elsewhere.
+        In a validation there is nothing new to save. Ctrl-C meets several devices at different
+        places, where they cannot save together.
         """
-        asked = isinstance(exception, SIGTERMException | KeyboardInterrupt)
-        if asked and not trainer.validating:
+        alone = isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1
+        if (alone or isinstance(exception, SIGTERMException)) and not trainer.validating:
             self._save(trainer)
 
 
