@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
 import json
@@ -24,39 +23,10 @@ from tuner.errors import UserError
 
 Fit = Callable[..., Path]
 Command = Callable[..., list[str]]
-# With these sizes 28 rows are learned from: 7 batches, an odd number.
-LEARN = (
-    "--trainer.max_epochs=2",
-    "--optimizer.lr=0.01",
-    "--data.val_size=4",
-    "--data.test_size=8",
-)
 
 
 def state(run: Path, name: str = "last") -> dict[str, Any]:
     return load_checkpoint(run / "checkpoints" / f"{name}.ckpt")
-
-
-def losses(run: Path) -> dict[int, float]:
-    with (run / "metrics.csv").open() as file:
-        return {
-            int(r["step"]): float(r["train_loss"]) for r in csv.DictReader(file) if r["train_loss"]
-        }
-
-
-def assert_same(a: Any, b: Any) -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_same(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_same(x, y)
-    else:
-        assert a == b
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,15 @@ def refuse_pairs(trainer: Trainer, model: ChatTuner, data: ConversationData) -> 
             f"model.quantize, trainer.strategy: {model.quantize} weights cannot be split over "
             "devices; set --trainer.strategy ddp, or --model.quantize null"
         )
+    refuse_long_rows(model, data)
+
+
+def refuse_long_rows(model: ChatTuner, data: ConversationData) -> None:
+    """Make sure that rows fit into what the base was made for.
+
+    Raises:
+        UserError: they do not, with the head's virtual tokens in front.
+    """
     virtual, context = model.head.virtual_tokens, context_length(model.base, model.revision)
     if context is not None and data.max_length + virtual > context:
         keys = "data.max_length, model.head.num_virtual_tokens" if virtual else "data.max_length"

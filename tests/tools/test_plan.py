@@ -75,3 +75,10 @@ def test_mistakes(option: str, expected: str, run: Any) -> None:
     code, _, err = run("--config=configs/lora.yaml", *option.split())
     assert code == 2
     assert expected in err
+
+
+def test_rows_beyond_the_context_are_refused(
+    command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command("fit", "--data.max_length=600")[1:]) == 2
+    assert "data.max_length: 600 positions are more than the 512" in capsys.readouterr().err

@@ -7,17 +7,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from tuner.cli import TunerCLI
+from tuner.checks import refuse_long_rows
 from tuner.errors import UserError, nearest
 from tuner.hardware import find_device
 from tuner.module import BASE_DTYPES
 from tuner.planner import Planner, Settings, mib
 from tuner.process import run
+from tuner.tools.options import FitOptions
 
 LABELS = {
     "weights": "weights of the base",
@@ -31,7 +31,7 @@ LABELS = {
 }
 
 
-class Plan(TunerCLI):
+class Plan(FitOptions):
     """Takes the options of `fit` and loads nothing."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -44,17 +44,6 @@ class Plan(TunerCLI):
             help="cpu, a GPU such as A100-80GB, or its size such as 24GB; this machine's when null",
         )
         parser.add_argument("--json", action="store_true", help="print JSON, in bytes")
-
-    def before_instantiate_classes(self) -> None:
-        """There is no run to name."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """There is no training: its devices need not be here."""
-        return None  # pyright: ignore[reportReturnType]
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        # Settings are all that is needed.
-        return
 
 
 def plan(args: Sequence[str] | None) -> None:
@@ -71,6 +60,7 @@ def plan(args: Sequence[str] | None) -> None:
         raise UserError(f"trainer.precision: {nearest(precision, BASE_DTYPES)}")
     if reason := cli.model.head.impossible(cli.model.settings()):
         raise UserError(reason)
+    refuse_long_rows(cli.model, cli.datamodule)
     settings = Settings(
         precision,
         cli.datamodule.batch_size,

@@ -10,23 +10,22 @@ from typing import Any, Literal
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
-from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tuner.cli import TunerCLI
 from tuner.data.curate import Curated
 from tuner.data.view import Piece, as_record, pieces
 from tuner.errors import UserError
 from tuner.process import run
+from tuner.tools.options import FitOptions
 from tuner.visible import visible
 
 BINS = 10
 
 
-class Preview(TunerCLI):
+class Preview(FitOptions):
     """Takes the options of `fit` and prepares the data, nothing else."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -40,17 +39,6 @@ class Preview(TunerCLI):
         parser.add_argument(
             "--html", type=Path | None, default=None, help="write a page to this file"
         )
-
-    def before_instantiate_classes(self) -> None:
-        """There is no run to name."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """There is no training: its devices need not be here."""
-        return None  # pyright: ignore[reportReturnType]
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        # Everything is ready now that would be trained on.
-        return
 
 
 def preview(args: Sequence[str] | None) -> None:
