@@ -271,3 +271,67 @@ def test_a_stop_in_a_validation_loses_neither_it_nor_the_best(
 def validating_run() -> list[Path]:
     """The uninterrupted run, once it has been made."""
     return []
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        # (hook, its n-th call in this part of the run, how); 8 batches an epoch.
+        [("training_step", 9, "crash"), ("training_step", 3, "crash")],
+        [("training_step", 8, "sigterm"), ("training_step", 3, "sigterm")],
+        [
+            ("validation_step", 1, "sigterm"),
+            ("training_step", 5, "sigterm"),
+            ("training_step", 2, "crash"),
+        ],
+    ],
+    ids=["behind an epoch", "at its end", "from a validation"],
+)
+def test_a_run_that_is_stopped_again_and_again(
+    fit: Fit,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stops: list[tuple[str, int, str]],
+) -> None:
+    """With validations that do not meet the ends of epochs."""
+    options = ["--trainer.max_epochs=3", "--trainer.val_check_interval=3", "--optimizer.lr=0.01"]
+    options += ["--data.val_size=8", "--data.test_size=4", "--checkpoint.every_n_steps=1"]
+    whole = fit(*options, "--name=whole", rows=43)
+    runs = []
+    for part, (hook, call, how) in enumerate([*stops, ("training_step", 1000, "never")]):
+        original, count = getattr(ChatTuner, hook), 0
+
+        def striking(
+            self: ChatTuner,
+            batch: Any,
+            batch_idx: int,
+            original: Any = original,
+            call: int = call,
+            how: str = how,
+        ) -> Any:
+            nonlocal count
+            count += 1
+            if count == call and how == "crash":
+                raise RuntimeError("power cut")
+            if count == call:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(self, batch, batch_idx)
+
+        resume = ["--ckpt_path=last"] if part else []
+        with monkeypatch.context() as patch:
+            patch.setattr(ChatTuner, hook, striking)
+            args = command("fit", *options, "--name=part", *resume, rows=43)
+            if how == "crash":
+                with pytest.raises(RuntimeError, match="power cut"):
+                    main(args)
+            else:
+                assert main(args) == (143 if how == "sigterm" else 0)
+        runs.append(tmp_path / "logs" / "part" / f"version_{part}")
+    for key in ("train_loss", "val_loss"):
+        found: dict[int, float] = {}
+        for run in runs:
+            found |= metrics(run, key)
+        assert found == metrics(whole, key)
+    file = Path("adapter") / "adapter_model.safetensors"
+    assert (runs[-1] / file).read_bytes() == (whole / file).read_bytes()

@@ -174,9 +174,10 @@ def _check(path: Path) -> None:
 def _entries(folder: Path) -> list[dict[str, Any]]:
     """Name, SHA-256 and step of what was written to a folder, oldest first."""
     try:
-        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["checkpoints"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["checkpoints"]
+        return [e for e in found if isinstance(e["step"], int) and {"name", "sha256"} <= e.keys()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []  # spoilt: the checksums inside the files are left
 
 
 def _list(target: Path, sha256: str, step: int) -> None:
@@ -218,6 +219,13 @@ def refuse_misfit(
     Raises:
         UserError: it does not fit.
     """
+    parts = ("loops", "optimizer_states", "lr_schedulers", "global_step", "head")
+    if lacking := [part for part in parts if part not in checkpoint]:
+        raise UserError(
+            f"ckpt_path: the file lacks {', '.join(lacking)}, without which no run goes on"
+        )
+    if len(checkpoint["optimizer_states"]) != 1:
+        raise UserError("ckpt_path: the file holds no state of the optimiser")
     found = dict(checkpoint["tuner"])
     # A base is known by its weights; by its name where these are not at hand.
     same = ["quantize", "head"]

@@ -117,6 +117,11 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
             "to train; use validate or test to look at a model"
         )
     every = trainer.val_check_interval
+    if every == 0:
+        raise UserError(
+            "trainer.val_check_interval: 0 is not allowed; to leave validation out, set "
+            "--trainer.limit_val_batches 0"
+        )
     if isinstance(every, int) and trainer.check_val_every_n_epoch and every > batches:
         raise UserError(
             f"trainer.val_check_interval: {every} is more than the {batches} batches of an epoch; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,6 +48,7 @@ from tuner.runs import claim, find_checkpoint, hold
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
+REFUSED = (MisconfigurationException,)  # Lightning's word on settings
 RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
 
 
@@ -161,7 +163,13 @@ class TunerCLI(LightningCLI):
         kwargs |= devices.strategy_settings(config.strategy, config.precision)
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            ImportError,
+            MisconfigurationException,
+        ) as error:
             raise UserError(f"trainer: {str(error).strip()}") from error
 
     def before_fit(self) -> None:
@@ -181,7 +189,9 @@ class TunerCLI(LightningCLI):
         self.trainer.loggers = own + (self.trainer.loggers if chosen else [])
         self.best.dirpath = str(folder / "checkpoints")
         last, samples = self.config_init["fit"].checkpoint, self.config_init["fit"].samples
-        last.folder, last.guard = folder / "checkpoints", self.config_init["fit"].guard
+        last.folder = folder / "checkpoints"
+        for callback in (last, self.best, self.record):
+            callback.guard = self.config_init["fit"].guard
         for callback in (self.loss, self.record, self.first_batch, samples):
             callback.folder = folder
 
@@ -204,9 +214,16 @@ class TunerCLI(LightningCLI):
         self.model.configure_model()
 
     def fit(self, model: ChatTuner, **kwargs: Any) -> None:
-        """Train, and say what to change when memory runs out."""
-        with explained(self.trainer, model, self.datamodule):
-            self.trainer.fit(model, **kwargs)
+        """Train, and say what to change when memory runs out.
+
+        Raises:
+            UserError: it ran out, or Lightning cannot train with the trainer's settings.
+        """
+        try:
+            with explained(self.trainer, model, self.datamodule):
+                self.trainer.fit(model, **kwargs)
+        except REFUSED as error:
+            raise UserError(f"trainer: {str(error).strip()}") from error
 
     def before_validate(self) -> None:
         """Prepare without a run folder."""
@@ -247,11 +264,15 @@ class TunerCLI(LightningCLI):
                 place(last, best)
         if trainer.is_global_zero:
             kept = best if best.is_file() else last
+            loss = float(trainer.callback_metrics.get("val_loss", 0.0))
+            if not kept.is_file() or (kept is last and not isfinite(loss)):
+                self.record.finish(trainer, status="failed")
+                raise UserError(
+                    f"{folder}: no step left weights with a finite val_loss, so nothing is "
+                    "exported. Lower optimizer.lr or use another trainer.precision"
+                )
             export(self.model, self.datamodule.prompt, folder, kept)
-            skipped = self.config_init["fit"].guard.skipped
-            self.record.finish(
-                trainer, status="finished", exported=kept.stem, skipped_steps=skipped
-            )
+            self.record.finish(trainer, status="finished", exported=kept.stem)
             self.lock.close()
         rank_zero_info(f"Run folder: {folder}")
 

@@ -294,6 +294,55 @@ def test_goes_on_after_an_interruption_as_if_there_had_been_none(
     assert all(torch.equal(one["state_dict"][n], two["state_dict"][n]) for n in one["state_dict"])
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_a_new_run_starts_from_an_exported_adapter(
+    head: str,
+    fit: Callable[..., Path],
+    command: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = [f"--model.head={head}", "--data.val_size=8", "--data.test_size=0"]
+    options += ["--data.max_length=256", "--trainer.max_epochs=1"]
+    run = fit(*options, "--optimizer.lr=0.02")
+    start = f"--model.init_adapter={run / subclasses(Head)[head].folder}"
+    if head in ("Full", "PTuning", "AdaLoRA"):  # a whole model; no encoder; pruned ranks
+        assert main(command("fit", *options, start)) == 2
+        assert "model.init_adapter" in capsys.readouterr().err
+        return
+    again = fit(*options, start, "--optimizer.lr=0")
+    first, second = (json.loads((r / "run.json").read_text())["last"] for r in (run, again))
+    assert second["val_loss"] == pytest.approx(first["val_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--model.head=VeRA"], "is PeftType.LORA, but the head PeftType.VERA"),
+        (["--model.head=PrefixTuning", "--data.max_length=256"], "the head PeftType.PREFIX"),
+        (["--model.head=LoRA", "--model.head.r=4"], "has r 16, but the head 4"),
+        (["--model.head=LoRA", "--model.head.alpha=7"], "has lora_alpha 32, but the head 7.0"),
+        (["--model.head=LoRA", "--model.head.target_modules=[q_proj]"], "does not fit"),
+        (["--model.head=LoRA", f"--model.base={PICO}"], "is of another base"),
+    ],
+)
+def test_an_adapter_of_another_head_or_base_is_refused(
+    options: list[str],
+    says: str,
+    command: Callable[..., list[str]],
+    tiny_base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, model = made("LoRA", tiny_base, "float32")
+    one.save(model, tmp_path / "adapter")
+    start = f"--model.init_adapter={tmp_path / 'adapter'}"
+    assert main(command("fit", *options, start)) == 2
+    error = capsys.readouterr().err
+    assert "model.head, model.init_adapter: the adapter in" in error
+    assert says in error
+    assert not (tmp_path / "logs").exists()
+
+
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
 def test_gradients_are_the_same_after_a_validation(quantize: str) -> None:
     _, model = made("LoRA", PICO, quantize, dropout=0.0)

@@ -62,6 +62,12 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where a resumed run stands."""
         self._saved = trainer.global_step
+        loop = trainer.fit_loop
+        epochs: Any = loop.epoch_progress.current
+        if loop.restarted_mid_epoch and epochs.processed == epochs.ready:
+            # Resumed behind the last batch of an epoch, Lightning counts that epoch as done but
+            # not the next one as begun, and a second resume would repeat a part of it.
+            loop.reset_restart_stage()
 
     def on_train_batch_end(
         self,
@@ -107,7 +113,10 @@ class LastCheckpoint(Checkpoint):
             # Lightning takes an epoch of which nothing is done for one that has just been
             # validated, and counts an idle round as a logged step.
             loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
-        elif not open_batches and self._validation_due(trainer):
+        validation = loops["epoch_loop.val_loop.batch_progress"]
+        # A validation that was begun again is counted as begun twice; that looks like an open one.
+        validation["total"] = dict.fromkeys(validation["total"], validation["total"]["completed"])
+        if done and not open_batches and self._validation_due(trainer):
             _as_in_validation(loops)
 
     def _validation_due(self, trainer: Trainer) -> bool:
@@ -151,13 +160,15 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val_loss", enable_version_counter=False)
+        self.guard: Guard | None = None
         self._origin: Path | None = None
         self._writes = False
 
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
-        """Whether this loss is the best so far; one that is not finite never is."""
+        """Whether this loss is the best so far; never behind a step that is not finite."""
         finite = current is not None and bool(torch.isfinite(current))
-        return finite and super().check_monitor_top_k(trainer, current)
+        fine = finite and (self.guard is None or self.guard.fine)
+        return fine and super().check_monitor_top_k(trainer, current)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback
 
+from tuner.callbacks.guard import Guard
 from tuner.callbacks.throughput import Throughput, peak_memory_mib
 from tuner.data.card import write_card
 from tuner.data.curate import REJECTED
@@ -39,6 +40,7 @@ class RunRecord(Callback):
     def __init__(self, throughput: Throughput) -> None:
         self.throughput = throughput
         self.folder: Path | None = None  # set once the run has its folder
+        self.guard: Guard | None = None
         self.record: dict[str, Any] = {}
         self._began = 0.0
         self._trained: dict[str, float] = {}
@@ -117,6 +119,7 @@ class RunRecord(Callback):
             "peak_memory_mib": round(peak_memory_mib(), 1),
             "last": self._trained | _numbers(trainer),
             "best": self.best,
+            "skipped_steps": self.guard.skipped if self.guard else [],
             **more,
         }
         write_record(self.folder, self.record)

@@ -69,6 +69,11 @@ class AdaLoRA(PeftHead):
 
     def impossible(self, settings: dict[str, Any]) -> str | None:
         """See the base class."""
+        if settings["init_adapter"]:
+            return (
+                "model.head, model.init_adapter: an exported AdaLoRA adapter is pruned, and its "
+                "ranks cannot be shared out anew; start with --model.head LoRA or from the base"
+            )
         if settings["sharded"]:
             return (
                 "model.head, trainer.strategy: AdaLoRA weighs whole matrices against each other, "

@@ -98,15 +98,14 @@ class PeftHead(Head):
 
     def apply(self, model: "PreTrainedModel", start_from: Path | None = None) -> "nn.Module":
         """See the base class. Trained weights are float32 whatever the base's type."""
-        from peft import PeftModel, get_peft_model
+        from peft import get_peft_model
 
+        try:
+            found = get_peft_model(model, self.config(model))
+        except (ValueError, TypeError) as error:  # peft's word on a base that it cannot adapt
+            raise UserError(f"model.head: {type(self).__name__}: {error}") from error
         if start_from is not None:
-            found = PeftModel.from_pretrained(model, str(start_from), is_trainable=True)
-        else:
-            try:
-                found = get_peft_model(model, self.config(model))
-            except ValueError as error:  # peft's word on a base that it cannot adapt
-                raise UserError(f"model.head: {type(self).__name__}: {error}") from error
+            _start_from(start_from, found)
         for parameter in found.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -119,6 +118,40 @@ class PeftHead(Head):
         assert isinstance(model, PeftModel)
         # Asking whether the vocabulary grew would ask the hub for the base's configuration.
         model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+# Settings of peft that change what the same weights compute.
+SHAPING = {"r", "lora_alpha", "use_dora", "use_rslora", "oft_block_size", "projection_prng_key"}
+
+
+def _start_from(folder: Path, model: Any) -> None:
+    """Take the weights of an exported adapter, which must be one of the same head.
+
+    Raises:
+        UserError: another method, other settings, or weights of another base.
+    """
+    from peft import PeftConfig, set_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    there, here = PeftConfig.from_pretrained(str(folder)), model.peft_config["default"]
+    where = f"model.head, model.init_adapter: the adapter in {folder}"
+    if there.peft_type != here.peft_type:
+        raise UserError(f"{where} is {there.peft_type}, but the head {here.peft_type}")
+    theirs, ours = there.to_dict(), here.to_dict()
+    for key in SHAPING & ours.keys():
+        if theirs.get(key) != ours[key]:
+            raise UserError(f"{where} has {key} {theirs.get(key)}, but the head {ours[key]}")
+    try:
+        loaded = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
+        lost = [*loaded.unexpected_keys]
+        lost += [
+            n for n, p in model.named_parameters() if p.requires_grad and n in loaded.missing_keys
+        ]
+    except (RuntimeError, KeyError, ValueError) as error:  # other shapes, or none of its names
+        raise UserError(f"{where} is of another base: {str(error).splitlines()[0]}") from error
+    # Of virtual tokens, peft puts the one weight in place and then misses it.
+    if lost and not here.is_prompt_learning:
+        raise UserError(f"{where} does not fit: {len(lost)} weights differ, such as {lost[0]}")
 
 
 def at_least_one(**settings: int) -> None:

@@ -1,6 +1,6 @@
 """P-tuning."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tuner.heads.base import PeftHead, at_least_one
 
@@ -26,6 +26,15 @@ class PTuning(PeftHead):
         self.num_virtual_tokens = num_virtual_tokens
         self.encoder_hidden_size = encoder_hidden_size
         self.virtual_tokens = num_virtual_tokens
+
+    def impossible(self, settings: dict[str, Any]) -> str | None:
+        """See the base class."""
+        if settings["init_adapter"]:
+            return (
+                "model.head, model.init_adapter: an exported p-tuning adapter holds the vectors, "
+                "not the encoder that made them; go on with --ckpt_path instead"
+            )
+        return super().impossible(settings)
 
     def config(self, model: "PreTrainedModel") -> "PeftConfig":
         """See the base class."""

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from tuner.errors import UserError
 from tuner.heads.base import PeftHead, at_least_one
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class PromptTuning(PeftHead):
         init_text: str = "You are a helpful customer support assistant.",
     ) -> None:
         at_least_one(num_virtual_tokens=num_virtual_tokens)
+        if init == "text" and not init_text.strip():
+            raise UserError("model.head.init_text: is empty; give a text, or set init vocabulary")
         self.num_virtual_tokens = num_virtual_tokens
         self.init: Literal["text", "vocabulary", "random"] = init
         self.init_text = init_text
