@@ -53,7 +53,7 @@ def killed(args: list[str], run: Path, errors: Path, draw: random.Random, second
     return False
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_every_checkpoint_is_whole_and_the_end_is_the_same(
     fit: Callable[..., Path], command: Callable[..., list[str]], tmp_path: Path, kills: int
 ) -> None:

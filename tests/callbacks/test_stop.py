@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tuner.checkpoint import load_checkpoint
 
 
-@pytest.mark.parametrize("who", ["second", "all"])
+@pytest.mark.parametrize("who", ["second", pytest.param("all", marks=pytest.mark.slow)])
 def test_two_processes_stop_together(
     who: str, command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
