@@ -60,7 +60,7 @@ def token_loss(model: Any, base: Path, rows: Path) -> float:
 NEEDS: dict[str, tuple[int, float, dict[str, Any]]] = {
     "PromptTuning": (250, 0.05, {"num_virtual_tokens": 80}),
     "PTuning": (800, 0.002, {"num_virtual_tokens": 80, "encoder_hidden_size": 256}),
-    "PrefixTuning": (100, 0.1, {}),
+    "PrefixTuning": (150, 0.1, {}),
     "IA3": (100, 0.1, {}),
     "VeRA": (60, 0.05, {}),
     "LNTuning": (60, 0.1, {}),
