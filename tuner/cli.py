@@ -48,7 +48,8 @@ from tuner.runs import claim, find_checkpoint, hold
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
-REFUSED = (MisconfigurationException,)  # Lightning's word on settings
+# What Lightning and Python raise about a trainer's settings.
+REFUSED = (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException)
 RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
 
 
@@ -163,13 +164,7 @@ class TunerCLI(LightningCLI):
         kwargs |= devices.strategy_settings(config.strategy, config.precision)
         try:
             return super().instantiate_trainer(**kwargs)
-        except (
-            ValueError,
-            TypeError,
-            RuntimeError,
-            ImportError,
-            MisconfigurationException,
-        ) as error:
+        except REFUSED as error:
             raise UserError(f"trainer: {str(error).strip()}") from error
 
     def before_fit(self) -> None:
@@ -222,7 +217,7 @@ class TunerCLI(LightningCLI):
         try:
             with explained(self.trainer, model, self.datamodule):
                 self.trainer.fit(model, **kwargs)
-        except REFUSED as error:
+        except MisconfigurationException as error:
             raise UserError(f"trainer: {str(error).strip()}") from error
 
     def before_validate(self) -> None:

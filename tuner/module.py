@@ -177,7 +177,7 @@ class ChatTuner(L.LightningModule):
         """Let the head look at weights and gradients after each optimiser step."""
         step = self.trainer.global_step
         super().optimizer_step(*args, **kwargs)
-        if any(p.grad is not None for p in self.trainable().values()):  # else it was skipped
+        if any(p.grad is not None for p in self.parameters()):  # else it was skipped
             self.head.stepped(self.model, step)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -72,7 +72,8 @@ class Guard(Callback):
             UserError: too many steps had to be skipped.
         """
         losses, self._losses = self._losses, []
-        trained = [p for p in pl_module.parameters() if p.grad is not None]
+        every = [p for group in optimizer.param_groups for p in group["params"]]
+        trained = [p for p in every if p.grad is not None]
         checked = torch.stack([loss for _, loss in losses]).sum()
         if getattr(trainer.precision_plugin, "scaler", None) is None:
             # A gradient that overflows under a loss scaler is the scaler's to deal with.
