@@ -128,7 +128,18 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
         (["--model.head.r=0"], ["model.head.r: 0 is not allowed"]),
         (["--model.head.dropout=1.5"], ["model.head.dropout: 1.5 is not allowed"]),
         (["--optimizer.lr=-1"], ["optimizer", "-1.0"]),
+        (["--optimizer.lr=1e38"], ["optimizer.lr: more than 1e+06"]),
+        (["--optimizer=torch.optim.SparseAdam"], ["optimizer: SparseAdam"]),
         (["--lr_scheduler.warmup=-1"], ["lr_scheduler.warmup"]),
+        (
+            [
+                "--lr_scheduler=ReduceLROnPlateau",
+                "--lr_scheduler.monitor=val_loss",
+                "--data.val_size=0",
+            ],
+            ["lr_scheduler.monitor", "data.val_size", "no validation"],
+        ),
+        (["--trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val: -1"]),
         (["--trainer.max_steps=0"], ["trainer.max_steps", "nothing to train"]),
         (["--trainer.max_steps=-5"], ["trainer", "max_steps"]),
         (["--trainer.max_epochs=-1"], ["max_epochs and trainer.max_steps"]),
@@ -147,7 +158,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
     ]
 
 
-@pytest.mark.parametrize("case", range(36))
+@pytest.mark.parametrize("case", range(40))
 def test_mistakes_get_one_message_and_leave_nothing(
     case: int,
     command: Command,

@@ -55,3 +55,12 @@ def test_other_errors_are_left_alone(
     with pytest.raises(RuntimeError, match="shapes differ"):
         main(command("fit"))
     assert not is_out_of_memory(RuntimeError("shapes differ"))
+
+
+def test_a_model_that_cannot_be_made_is_told_likewise(
+    command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(command("fit", "--model.head.r=100000000000")) == 2
+    said = capsys.readouterr().err
+    assert "model.base, model.head: out of memory while the model was being made" in said
+    assert not (tmp_path / "logs").exists()

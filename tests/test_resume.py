@@ -172,9 +172,18 @@ def test_a_run_at_its_end_is_not_resumed(
     assert len(list((tmp_path / "logs" / "done").iterdir())) == 1
 
 
+# Each validation halves the rate: whatever the loss is, it is not below zero.
+HALVING = (
+    "--lr_scheduler=ReduceLROnPlateau",
+    "--lr_scheduler.monitor=val_loss",
+    "--lr_scheduler.factor=0.5",
+    "--lr_scheduler.patience=0",
+    "--lr_scheduler.threshold=1",
+)
 # Validations after batches 3 and 6 of an epoch of 7; the loss of a high rate jumps up and down,
 # so that the best one lies anywhere.
 VALIDATING = (
+    *HALVING,
     "--trainer.max_epochs=2",
     "--trainer.val_check_interval=3",
     "--optimizer.lr=0.3",
@@ -212,6 +221,11 @@ def test_a_stop_in_a_validation_loses_neither_it_nor_the_best(
     """Stops in the n-th validation, at its first or last batch, in its samples, or behind it."""
     whole = validating_run[0] if validating_run else fit(*VALIDATING, "--name=whole")
     validating_run[:] = [whole]
+    rates = metrics(whole, "lr-AdamW")
+    assert [rates[step] / 0.3 for step in sorted(rates)] == [
+        *(3 * [1] + 3 * [1 / 2] + [1 / 4]),
+        *(3 * [1 / 4] + 3 * [1 / 8] + [1 / 16]),
+    ]
     began = 0
 
     def strike() -> None:
@@ -297,6 +311,7 @@ def test_a_run_that_is_stopped_again_and_again(
     """With validations that do not meet the ends of epochs."""
     options = ["--trainer.max_epochs=3", "--trainer.val_check_interval=3", "--optimizer.lr=0.01"]
     options += ["--data.val_size=8", "--data.test_size=4", "--checkpoint.every_n_steps=1"]
+    options += HALVING
     whole = fit(*options, "--name=whole", rows=43)
     runs = []
     for part, (hook, call, how) in enumerate([*stops, ("training_step", 1000, "never")]):

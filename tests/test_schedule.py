@@ -54,9 +54,13 @@ def test_every_step_trains_even_when_the_warm_up_is_longer_than_the_run() -> Non
     assert all(0 < rate < 0.05 for rate in found)
 
 
-def test_a_negative_warm_up_is_refused() -> None:
-    with pytest.raises(UserError, match=r"lr_scheduler.warmup"):
-        WarmUp(optimizer(), warmup=-1, total_steps=10)
+@pytest.mark.parametrize(
+    ("key", "value"), [("warmup", -1), ("warmup", 1.5), ("floor", -5), ("total_steps", 0)]
+)
+def test_what_no_schedule_can_be_made_of_is_refused(key: str, value: float) -> None:
+    settings: dict[str, Any] = {"total_steps": 10, key: value}
+    with pytest.raises(UserError, match=rf"lr_scheduler.{key}: {value} is not allowed"):
+        WarmUp(optimizer(), **settings)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +98,6 @@ def test_a_plateau_schedule_watches_its_metric() -> None:
         "init_args": {"monitor": "val_loss"},
     }
     assert make_scheduler(optimizer(), plateau, lambda: 1)["monitor"] == "val_loss"
+    plateau["init_args"] = {"monitor": "val_los"}
+    with pytest.raises(UserError, match=r"Did you mean 'val_loss'"):
+        make_scheduler(optimizer(), plateau, lambda: 1)

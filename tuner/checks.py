@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch.optim import SparseAdam
 
 from tuner.backbone import context_length
 from tuner.checkpoint import load_checkpoint, refuse_misfit
@@ -16,6 +17,8 @@ from tuner.errors import UserError
 from tuner.module import BASE_DTYPES
 from tuner.runs import LOCK, hold, read_record
 from tuner.schedule import total_steps
+
+HIGHEST_RATE = 1e6  # beyond, an optimiser's own arithmetic overflows before the weights do
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -110,6 +113,11 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
             f"trainer.accumulate_grad_batches: {trainer.accumulate_grad_batches} is not allowed; "
             "give 1 or more"
         )
+    if (trainer.gradient_clip_val or 0) < 0:
+        raise UserError(
+            f"trainer.gradient_clip_val: {trainer.gradient_clip_val} is not allowed; give 0 or "
+            "more, or null"
+        )
     batches = len(data.train_dataloader())
     if trainer.limit_train_batches == 0 or 0 in (trainer.max_steps, trainer.max_epochs):
         raise UserError(
@@ -128,9 +136,20 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
             "make it smaller, or count over epochs with --trainer.check_val_every_n_epoch null"
         )
     try:
-        model.configure_optimizers()
+        made = model.configure_optimizers()
     except (ValueError, TypeError) as error:
         raise UserError(f"optimizer, lr_scheduler: {error}") from error
+    watches = isinstance(made, dict) and "monitor" in made["lr_scheduler"]
+    if watches and (trainer.limit_val_batches == 0 or not data.val_dataloader()):
+        raise UserError(
+            "lr_scheduler.monitor, data.val_size, trainer.limit_val_batches: there is no "
+            "validation whose loss the schedule could watch"
+        )
+    optimizer = made["optimizer"] if isinstance(made, dict) else made
+    if isinstance(optimizer, SparseAdam):
+        raise UserError("optimizer: SparseAdam takes sparse gradients, which no head has")
+    if any(group["lr"] > HIGHEST_RATE for group in optimizer.param_groups):
+        raise UserError(f"optimizer.lr: more than {HIGHEST_RATE:g} is not allowed")
 
 
 def refuse_finished(

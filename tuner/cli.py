@@ -11,21 +11,21 @@ from typing import Any, cast
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers fork after the first use
 
 from jsonargparse import Namespace
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import (
     LightningArgumentParser,
     LightningCLI,
     LRSchedulerTypeTuple,
-    SaveConfigCallback,
 )
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch.optim import Optimizer
 
 from tuner import devices
 from tuner.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from tuner.callbacks.config import SaveFitConfig
 from tuner.callbacks.first_batch import FirstBatch
 from tuner.callbacks.guard import Guard
 from tuner.callbacks.loss import LossTracker
@@ -39,27 +39,17 @@ from tuner.checks import refuse_finished, refuse_impossible, refuse_pairs
 from tuner.data.datamodule import ConversationData
 from tuner.errors import UserError
 from tuner.export import export
-from tuner.memory import explained
+from tuner.memory import explained, told_while_loading
 from tuner.messages import explain
 from tuner.module import ChatTuner
 from tuner.parser import Parser
 from tuner.process import run
-from tuner.runs import claim, find_checkpoint, hold
+from tuner.runs import claim_for_all, find_checkpoint
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
 # What Lightning and Python raise about a trainer's settings.
 REFUSED = (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException)
-RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
-
-
-class SaveFitConfig(SaveConfigCallback):
-    """Saves the configuration of a fit: the other subcommands have no run folder."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save when the run starts."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
 
 
 class TunerCLI(LightningCLI):
@@ -175,7 +165,8 @@ class TunerCLI(LightningCLI):
         if config.ckpt_path:
             refuse_finished(self.trainer, self.model, self.datamodule, config.ckpt_path)
         root = Path(config.trainer.default_root_dir or ".")
-        folder = devices.agreed(self.trainer, self.model, self._folder(root, config.name))
+        claimed, self.lock = claim_for_all(root, config.name)
+        folder = devices.agreed(self.trainer, self.model, claimed)
         own: list[Logger] = [
             TensorBoardLogger(root, name=config.name, version=folder.name),
             CSVLogger(root, name=config.name, version=folder.name),
@@ -190,14 +181,6 @@ class TunerCLI(LightningCLI):
         for callback in (self.loss, self.record, self.first_batch, samples):
             callback.folder = folder
 
-    def _folder(self, root: Path, name: str) -> Path:
-        if getattr(rank_zero_only, "rank", 0) == 0:
-            folder = claim(root, name)
-            self.lock = hold(folder)
-            os.environ[RUN_FOLDER] = str(folder)
-        # Other devices only need a path to hand on: they write nothing.
-        return Path(os.environ.get(RUN_FOLDER, root / name / "version_0"))
-
     def _prepare(self) -> None:
         refuse_pairs(self.trainer, self.model, self.datamodule)
         for config in (self.config, self.config_init):  # `last` may mean another file elsewhere
@@ -206,7 +189,8 @@ class TunerCLI(LightningCLI):
         self.datamodule.prepare(self.model.tokenizer)
         self.model.trainer = self.datamodule.trainer = self.trainer
         cast("Any", self.trainer).datamodule = self.datamodule
-        self.model.configure_model()
+        with told_while_loading():
+            self.model.configure_model()
 
     def fit(self, model: ChatTuner, **kwargs: Any) -> None:
         """Train, and say what to change when memory runs out.
@@ -268,6 +252,7 @@ class TunerCLI(LightningCLI):
                 )
             export(self.model, self.datamodule.prompt, folder, kept)
             self.record.finish(trainer, status="finished", exported=kept.stem)
+            assert self.lock is not None
             self.lock.close()
         rank_zero_info(f"Run folder: {folder}")
 

@@ -1,4 +1,4 @@
-"""What to say, and to change, when memory runs out during training."""
+"""What to say, and to change, when memory runs out."""
 
 from __future__ import annotations
 
@@ -50,6 +50,25 @@ def explained(trainer: Trainer, module: ChatTuner, data: ConversationData) -> Ge
     except (RuntimeError, MemoryError):  # too little is left even to work it out
         advice = "`tuner plan` with the same options says what takes the memory and what would fit"
     raise UserError(f"{where}. {advice}")
+
+
+@contextmanager
+def told_while_loading() -> Generator[None]:
+    """Turn running out of memory before the first step into a message.
+
+    Raises:
+        UserError: memory ran out inside.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = (str(error).splitlines() or ["no memory"])[0]
+        raise UserError(
+            f"model.base, model.head: out of memory while the model was being made ({said}). "
+            "`tuner plan` with the same options says what takes the memory and what would fit"
+        ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -186,8 +186,21 @@ class ChatTuner(L.LightningModule):
         self.eval_loss.update(total / targets.clamp(min=1), weight=targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val_loss` (nats a token) and `val_perplexity`."""
+        """Log `val_loss` (nats a token) and `val_perplexity`; tell schedules that watch them."""
         self._log_eval("val")
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            for schedule in self.trainer.lr_scheduler_configs:
+                if schedule.reduce_on_plateau:
+                    seen: Any = self.trainer.callback_metrics[str(schedule.monitor)]
+                    schedule.scheduler.step(seen)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step a schedule, but for one that watches a metric: each validation has stepped it.
+
+        At the end of the epoch, where Lightning would do it, a resumed run may not know the metric.
+        """
+        if metric is None:
+            super().lr_scheduler_step(scheduler, metric)
 
     test_step = validation_step
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
 from tuner.checkpoint import load_checkpoint, newest
 from tuner.errors import UserError, nearest
@@ -17,6 +18,7 @@ from tuner.errors import UserError, nearest
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 VERSION = re.compile(r"version_(\d+)")
 LOCK = ".lock"
+RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
 
 
 def claim(root: Path, name: str) -> Path:
@@ -45,6 +47,22 @@ def claim(root: Path, name: str) -> Path:
         raise UserError(
             f"trainer.default_root_dir: cannot write to {root}: {error.strerror}"
         ) from error
+
+
+def claim_for_all(root: Path, name: str) -> tuple[Path, TextIOWrapper | None]:
+    """Claim and hold a folder in the first process; the others hear of it.
+
+    Processes that the first one starts find it in their environment. The rest, on other machines,
+    get a path that stands for it until all have agreed.
+
+    Returns:
+        The folder and, in the first process, what holds it (see `hold`).
+    """
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        folder = claim(root, name)
+        os.environ[RUN_FOLDER] = str(folder)
+        return folder, hold(folder)
+    return Path(os.environ.get(RUN_FOLDER, root / name / "version_0")), None
 
 
 def _versions(folder: Path) -> dict[int, Path]:

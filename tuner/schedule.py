@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal
 
-from lightning.pytorch.cli import instantiate_class
+from lightning.pytorch.cli import ReduceLROnPlateau, instantiate_class
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from tuner.errors import UserError
+from tuner.errors import UserError, nearest
+
+VALIDATED = ("val_loss", "val_perplexity")  # what a schedule can watch
 
 
 class WarmUp(LambdaLR):
@@ -35,10 +37,18 @@ class WarmUp(LambdaLR):
         floor: float = 0.0,
         total_steps: int | None = None,
     ) -> None:
-        if warmup < 0:
-            raise UserError(f"lr_scheduler.warmup: {warmup} is not allowed; give 0 or more")
+        if warmup < 0 or (warmup > 1 and warmup % 1):
+            raise UserError(
+                f"lr_scheduler.warmup: {warmup} is not allowed; give a share below 1 or whole steps"
+            )
+        if not 0 <= floor <= 1:
+            raise UserError(f"lr_scheduler.floor: {floor} is not allowed; give 0 to 1")
         if total_steps is None:
             raise ValueError("total_steps is needed where no trainer fills it in")
+        if total_steps < 1:
+            raise UserError(
+                f"lr_scheduler.total_steps: {total_steps} is not allowed; give 1 or more"
+            )
         steps = round(warmup * total_steps) if warmup < 1 else int(warmup)
         shapes: dict[str, Callable[[float], float]] = {
             "constant": lambda share: 1.0,
@@ -64,13 +74,22 @@ def make_scheduler(
         optimizer: the optimiser whose rate is scaled.
         group: class_path and init_args.
         steps: gives the optimiser steps of the run, asked only by a schedule that needs them.
+
+    Raises:
+        UserError: it watches what no validation tells.
     """
     group = {**group, "init_args": dict(group.get("init_args") or {})}
-    if group["class_path"] == f"{WarmUp.__module__}.{WarmUp.__qualname__}":
-        group["init_args"]["total_steps"] = group["init_args"].get("total_steps") or steps()
+    own = group["class_path"] == f"{WarmUp.__module__}.{WarmUp.__qualname__}"
+    if own and group["init_args"].get("total_steps") is None:
+        group["init_args"]["total_steps"] = steps()
     scheduler = instantiate_class(optimizer, group)
-    if monitor := getattr(scheduler, "monitor", None):  # reduces the rate on a plateau
-        return {"scheduler": scheduler, "monitor": monitor}
+    if isinstance(scheduler, ReduceLROnPlateau):
+        if scheduler.monitor not in VALIDATED:
+            raise UserError(
+                f"lr_scheduler.monitor: '{scheduler.monitor}' is not known in a validation. "
+                f"{nearest(scheduler.monitor, VALIDATED)}"
+            )
+        return {"scheduler": scheduler, "monitor": scheduler.monitor}
     return {"scheduler": scheduler, "interval": "step"}
 
 

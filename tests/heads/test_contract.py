@@ -379,6 +379,9 @@ def test_refusals_name_both_keys(
         (["LoRA", "--data.max_length=600"], "data.max_length"),
         (["LoRA", "--model.head.init=pissa", "--model.quantize=nf4"], "model.quantize"),
         (["LoRA", "--model.head.layers_to_transform=[7]"], "model.head.layers_to_transform"),
+        (["LoRA", "--model.head.layers_to_transform=[0,0]"], "model.head.layers_to_transform"),
+        (["LoRA", "--model.head.alpha=0"], "model.head.alpha: 0"),
+        (["OFT", "--model.head.block_size=48"], "model.head.block_size: 48 does not divide"),
         (["LoRA", "--model.head.init=olora", "--model.head.dora=true"], "model.head.dora"),
         (["AdaLoRA", "--model.head.target_r=12"], "model.head.target_r"),
         (["VeRA", "--model.head.target_modules=[q_prj]"], "Did you mean 'q_proj'"),
@@ -394,8 +397,9 @@ def test_refusals_name_both_keys(
 def test_unknown_layer_is_answered_with_the_nearest(tiny_base: Path) -> None:
     from tuner.errors import UserError
 
-    with pytest.raises(UserError, match=r"Did you mean 'q_proj'"):
-        LoRA(target_modules=["q_prj"]).apply(load_base(str(tiny_base)))
+    for name, says in (("q_prj", "Did you mean 'q_proj'"), ("mlp", "no layer 'mlp'")):
+        with pytest.raises(UserError, match=says):
+            LoRA(target_modules=[name]).apply(load_base(str(tiny_base)))
 
 
 def test_dropout_is_on_in_training(fit: Callable[..., Path]) -> None:

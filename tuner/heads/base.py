@@ -182,7 +182,7 @@ def refuse_unknown(key: str, names: list[str], model: "PreTrainedModel") -> None
     Raises:
         UserError: with the nearest name that it has.
     """
-    every = [full for full, _ in model.named_modules()]
+    every = [full for full, module in model.named_modules() if not any(module.children())]
     for name in names:
         if not any(full == name or full.endswith(f".{name}") for full in every):
             raise UserError(

@@ -51,6 +51,14 @@ class LoRA(PeftHead):
         init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default",
     ) -> None:
         at_least_one(r=r)
+        if alpha <= 0:
+            raise UserError(f"model.head.alpha: {alpha} is not allowed; give more than 0")
+        numbers = layers_to_transform
+        if numbers is not None and (not numbers or len(set(numbers)) < len(numbers)):
+            raise UserError(
+                f"model.head.layers_to_transform: {numbers} is not allowed; give each block once, "
+                "or null for all"
+            )
         share(dropout=dropout)
         if init in CHANGES_BASE and (dora or rslora):
             raise UserError(

@@ -1,8 +1,10 @@
 """Orthogonal fine-tuning."""
 
+import math
 from typing import TYPE_CHECKING, Literal
 
-from tuner.heads.base import PeftHead, at_least_one, refuse_unknown, share
+from tuner.errors import UserError
+from tuner.heads.base import PeftHead, at_least_one, linear_layers, refuse_unknown, share
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -38,8 +40,18 @@ class OFT(PeftHead):
         """See the base class."""
         from peft import OFTConfig
 
-        if isinstance(self.target_modules, list):
-            refuse_unknown("target_modules", self.target_modules, model)
+        names = self.target_modules
+        if isinstance(names, list):
+            refuse_unknown("target_modules", names, model)
+        else:
+            names = linear_layers(model)
+        for name, layer in model.named_modules():
+            width = int(getattr(layer, "in_features", 0))
+            if name.rsplit(".", 1)[-1] in names and width % self.block_size:
+                raise UserError(
+                    f"model.head.block_size: {self.block_size} does not divide the {width} inputs "
+                    f"of {name}; give {math.gcd(width, self.block_size)}, for instance"
+                )
         return OFTConfig(
             task_type="CAUSAL_LM",
             r=0,
