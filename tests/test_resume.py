@@ -134,6 +134,24 @@ def test_resume_is_bit_identical(
         assert (resumed / file).read_bytes() == (whole / file).read_bytes()
 
 
+def test_what_was_logged_up_to_a_checkpoint_is_on_disk(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed has no time to write it; the next one goes on behind it."""
+    step = ChatTuner.training_step
+    seen: list[dict[int, float]] = []
+
+    def training_step(self: ChatTuner, batch: Any, batch_idx: int) -> Any:
+        if self.trainer.global_step == 4:
+            seen.append(losses(tmp_path / "logs" / "run" / "version_0"))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ChatTuner, "training_step", training_step)
+    run = fit(*LEARN, "--name=run", "--checkpoint.every_n_steps=4")
+    assert seen == [{at: loss for at, loss in losses(run).items() if at < 4}]
+    assert len(seen[0]) == 4
+
+
 def test_resume_of_a_finished_run_with_more_epochs(fit: Fit) -> None:
     total = "--lr_scheduler.total_steps=14"
     whole = fit(*LEARN, total)

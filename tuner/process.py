@@ -32,6 +32,7 @@ MUTED_WARNINGS = (
     ".*is not supported by the model summary.*",
     ".*Total length of `list` across ranks is zero.*",  # a fit without validation
     ".*It is recommended to use .*sync_dist=True.*",  # what is logged is of all devices already
+    ".*your dataloader is not resumable.*",  # the data module goes on at the batch itself
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 MUTED_LOGS = {

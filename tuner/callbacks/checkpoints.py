@@ -40,6 +40,7 @@ class LastCheckpoint(Checkpoint):
         self.guard: Guard | None = None
         self._saved = 0
         self._validated = -1
+        self._unflushed = False
 
     def _save(self, trainer: Trainer) -> None:
         if self.folder is None or trainer.global_step <= self._saved:
@@ -51,6 +52,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero and last.is_file():
             place(last, self.folder / "previous.ckpt")
         trainer.save_checkpoint(last)
+        self._unflushed = True  # the loggers hear of this step a moment later
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -68,6 +70,15 @@ class LastCheckpoint(Checkpoint):
             # Resumed behind the last batch of an epoch, Lightning counts that epoch as done but
             # not the next one as begun, and a second resume would repeat a part of it.
             loop.reset_restart_stage()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Put on disk what was logged up to the checkpoint: a resumed run logs what comes after."""
+        if self._unflushed:
+            self._unflushed = False
+            for logger in trainer.loggers:
+                logger.save()
 
     def on_train_batch_end(
         self,
