@@ -8,6 +8,7 @@ import scipy.stats
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest
 
+from tests.evaluation.conftest import pairs
 from tuner.evaluation import stats
 from tuner.evaluation.metrics.bleu import Bleu
 
@@ -141,7 +142,7 @@ def test_bleu_agrees_with_sacrebleus_paired_test(monkeypatch: pytest.MonkeyPatch
     expected = test()[1]["BLEU"][1]
 
     bleu = Bleu()
-    left, right = (bleu.score(texts, references)["bleu"].statistics for texts in (a, b))
+    left, right = (bleu.score(pairs(texts, references))["bleu"].statistics for texts in (a, b))
     gained = stats.swap_totals(right - left, 4000, 0)
     null = bleu.corpus("bleu", right.sum(0) - gained) - bleu.corpus("bleu", left.sum(0) + gained)
     delta = float(bleu.corpus("bleu", right.sum(0)) - bleu.corpus("bleu", left.sum(0)))

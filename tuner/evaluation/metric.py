@@ -1,4 +1,4 @@
-"""What a metric is: texts in, one value and a few summable numbers per example out.
+"""What a metric is: replies in, one value and a few summable numbers per example out.
 
 A metric describes every example by *sufficient statistics*: numbers whose sum over the examples is
 all that is needed for the value of the whole set (n-gram counts for BLEU, value and 1 for a mean).
@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tuner.evaluation.predictions import Prediction
+
+Kind = Literal["overlap", "label", "likelihood", "behaviour", "tone", "format"]
+"""What a metric looks at: reports put metrics of a kind side by side."""
+
 
 @dataclass(frozen=True)
 class Scores:
     """One metric's scores of n predictions.
 
     Attributes:
-        rows: (n,) float64, a value from 0 to 1 per example.
-        statistics: (n, k) float64, the sufficient statistics of each example.
+        rows: (n,) float64, a value per example; NaN for one that the metric says nothing about.
+        statistics: (n, k) float64, the sufficient statistics of each example; 0 where the value
+            is NaN.
     """
 
     rows: NDArray[np.float64]
@@ -41,44 +47,70 @@ class Scores:
         """Makes the scores of a metric whose value for a set is the mean over its examples.
 
         Args:
-            rows: n values from 0 to 1.
+            rows: n values, NaN for examples without one.
         """
         values = np.asarray(rows, dtype=np.float64)
-        return cls(values, np.stack([values, np.ones_like(values)], axis=-1))
+        known = np.isfinite(values)
+        return cls(values, np.stack([np.where(known, values, 0.0), known], axis=-1))
+
+    @classmethod
+    def ratio(cls, above: Sequence[float], below: Sequence[float]) -> Self:
+        """Makes the scores of a metric whose value for a set is a sum divided by another sum.
+
+        Args:
+            above: n numerators.
+            below: n denominators, none below 0; an example with 0 has no value.
+        """
+        pair = np.stack(
+            [np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)], axis=-1
+        )
+        known = pair[:, 1] > 0
+        rows = np.divide(pair[:, 0], pair[:, 1], out=np.full(len(pair), np.nan), where=known)
+        return cls(rows, np.where(known[:, None], pair, 0.0))
 
 
 class Metric(ABC):
-    """Compares predictions with references; a subclass in `metrics/` is found by being there.
+    """Looks at replies; a subclass in `metrics/` is found by being there.
 
-    All values run from 0 to 1. A subclass takes no arguments: another variant is another class with
-    other keys.
+    A subclass takes no arguments: another variant is another class with other keys.
 
     Attributes:
         keys: names under which results show the values; one pass may give several.
         paper: address or citation of the method.
-        higher_is_better: whether a larger value means a better reply.
+        kind: what it looks at.
+        higher_is_better: whether a larger value means a better reply; None where neither direction
+            is better, as with the length of replies.
         needs_reference: whether an example without a reference has no score.
     """
 
     keys: ClassVar[tuple[str, ...]]
     paper: ClassVar[str]
-    higher_is_better: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "overlap"
+    higher_is_better: ClassVar[bool | None] = True
     needs_reference: ClassVar[bool] = True
+
+    def applies(self, rows: Sequence[Prediction]) -> bool:
+        """Whether the metric says something about replies of one system.
+
+        Where it does not, a comparison leaves it out, unless it was asked for by name.
+        """
+        del rows
+        return True
 
     @abstractmethod
     def signatures(self) -> dict[str, str]:
         """Returns what it takes to get the same number, by key: package, version, variant."""
 
     @abstractmethod
-    def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Scores]:
-        """Scores n predictions against their n references.
+    def score(self, rows: Sequence[Prediction]) -> dict[str, Scores]:
+        """Scores n replies of one system.
 
         Args:
-            predictions: what the system wrote.
-            references: what it was expected to write, in the same order.
+            rows: replies with their prompts, references and expectations.
 
         Returns:
-            The scores under each key.
+            The scores under each key. All systems of a comparison get statistics of one width:
+            it may depend on references, not on replies.
         """
 
     def corpus(self, key: str, totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,10 +121,11 @@ class Metric(ABC):
             totals: (..., k) float64, statistics summed over the examples of a set.
 
         Returns:
-            (...) float64 from 0 to 1.
+            (...) float64; NaN for a set without a value.
         """
         del key
-        return totals[..., 0] / totals[..., 1]
+        below = totals[..., 1]
+        return np.divide(totals[..., 0], below, out=np.full(below.shape, np.nan), where=below > 0)
 
 
 def select_metrics(names: Sequence[str] | None = None) -> dict[str, Metric]:

@@ -38,11 +38,16 @@ class Prediction:
         stop_reason: `eos` (the model ended), `length` (it was cut) or `empty` (it wrote nothing).
         new_tokens: number of generated tokens.
         seconds: seconds spent on this reply.
-        scores: value from 0 to 1 under each metric's key.
+        scores: value under each metric's key; a key is missing where a metric has no value.
         group: examples of one group are not independent of each other; empty if the example stands
             alone.
         slices: other ways to part the examples than by category, such as `sentiment`, and the part
             that this example belongs to.
+        question: the last thing that the user says, without the rendering.
+        expects: what a suite or the data expects of the reply beside the reference: `decline` (yes
+            or no) or `format` (docstring, email, json).
+        reference_nll: nats that the model gives the whole reference; None when not measured.
+        reference_tokens: tokens of the reference that these nats are of.
     """
 
     system: str
@@ -57,6 +62,10 @@ class Prediction:
     scores: dict[str, float] = field(default_factory=dict[str, float])
     group: str = ""
     slices: dict[str, str] = field(default_factory=dict[str, str])
+    question: str = ""
+    expects: dict[str, str] = field(default_factory=dict[str, str])
+    reference_nll: float | None = None
+    reference_tokens: int = 0
 
     def __post_init__(self) -> None:
         """Checks what a hand-edited file is likely to get wrong.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def score(
 
     Raises:
         ValueError: there are no rows, systems differ in their ids or references, or a metric gives
-            no value from 0 to 1.
+            a value that is infinite or not one an example.
         UserError: an example has no reference and a metric needs one.
     """
     paired = _pair(rows)
@@ -112,7 +113,7 @@ def score(
     for system, answers in paired.items():
         scores = _score_system(answers, metrics)
         filled[system] = [
-            replace(row, scores={key: float(scores[key].rows[i]) for key in metrics})
+            replace(row, scores=_known({key: float(scores[key].rows[i]) for key in metrics}))
             for i, row in enumerate(answers)
         ]
         width = 0
@@ -219,18 +220,19 @@ def _check_references(rows: Sequence[Prediction]) -> None:
         )
 
 
+def _known(scores: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in scores.items() if not math.isnan(value)}
+
+
 def _score_system(rows: Sequence[Prediction], metrics: Mapping[str, Metric]) -> dict[str, Scores]:
-    predictions = [row.prediction for row in rows]
-    references = [row.reference for row in rows]
     scores: dict[str, Scores] = {}
-    for metric in {
-        id(metric): metric for metric in metrics.values()
-    }.values():  # keys may share a metric
-        scores |= metric.score(predictions, references)
+    for metric in {id(metric): metric for metric in metrics.values()}.values():  # keys may share it
+        scores |= metric.score(rows)
     for key in metrics:
-        values = scores[key].rows
-        if values.shape != (len(rows),) or not ((values >= 0) & (values <= 1)).all():
+        found = scores[key]
+        shaped = found.rows.shape == (len(rows),) and len(found.statistics) == len(rows)
+        if not shaped or np.isinf(found.rows).any() or not np.isfinite(found.statistics).all():
             raise ValueError(
-                f"metric {key!r} does not give each of {len(rows)} examples a value from 0 to 1"
+                f"metric {key!r} does not give each of {len(rows)} examples a finite value or NaN"
             )
     return scores

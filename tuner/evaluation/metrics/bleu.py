@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tuner.evaluation.predictions import Prediction
+
 
 class Bleu(Metric):
     """Corpus BLEU equal to sacrebleu's (13a tokens, exponential smoothing), divided by 100.
@@ -35,19 +37,16 @@ class Bleu(Metric):
         )  # the signature exists once sacrebleu has counted references
         return {"bleu": f"sacrebleu BLEU|{bleu.get_signature()}; rows: sentence BLEU, eff:yes"}
 
-    def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Scores]:
-        """Scores n predictions; statistics are (n, 10): 2 lengths, 4 n-gram matches, 4 totals."""
+    def score(self, rows: Sequence[Prediction]) -> dict[str, Scores]:
+        """Scores n replies; statistics are (n, 10): 2 lengths, 4 n-gram matches, 4 totals."""
         from sacrebleu.metrics.bleu import BLEU
 
         bleu = BLEU(effective_order=True)
-        found = [
-            bleu.sentence_score(prediction, [reference])
-            for prediction, reference in zip(predictions, references, strict=True)
-        ]
+        found = [bleu.sentence_score(row.prediction, [row.reference]) for row in rows]
         counts = [[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in found]
-        rows = np.array([one.score for one in found], dtype=np.float64) / 100
+        values = np.array([one.score for one in found], dtype=np.float64) / 100
         # exp(log(100)) is a hair above 100
-        return {"bleu": Scores(np.minimum(rows, 1.0), np.array(counts, dtype=np.float64))}
+        return {"bleu": Scores(np.minimum(values, 1.0), np.array(counts, dtype=np.float64))}
 
     def corpus(self, key: str, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns sacrebleu's corpus BLEU / 100 of summed counts, (..., 10) -> (...) float64."""

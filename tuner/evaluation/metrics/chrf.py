@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tuner.evaluation.predictions import Prediction
+
 _ORDER = 6
 _BETA_SQUARED = 4  # recall weighs twice as much as precision
 
@@ -37,17 +39,17 @@ class Chrf(Metric):
         )  # the signature exists once sacrebleu has counted references
         return {"chrf": f"sacrebleu chrF2|{chrf.get_signature()}"}
 
-    def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Scores]:
-        """Scores n predictions; statistics are (n, 18): written, expected, common by order."""
+    def score(self, rows: Sequence[Prediction]) -> dict[str, Scores]:
+        """Scores n replies; statistics are (n, 18): written, expected, common by order."""
         counts: list[list[int]] = []
-        for prediction, reference in zip(predictions, references, strict=True):
-            row: list[int] = []
+        for row in rows:
+            found: list[int] = []
             for order in range(1, _ORDER + 1):
-                written, expected = _grams(prediction, order), _grams(reference, order)
+                written, expected = _grams(row.prediction, order), _grams(row.reference, order)
                 common = sum(min(count, expected[gram]) for gram, count in written.items())
                 # sacrebleu leaves out the orders that are longer than the reference
-                row += [written.total() if expected else 0, expected.total(), common]
-            counts.append(row)
+                found += [written.total() if expected else 0, expected.total(), common]
+            counts.append(found)
         statistics = np.array(counts, dtype=np.float64)
         return {"chrf": Scores(self.corpus("chrf", statistics), statistics)}
 

@@ -10,6 +10,8 @@ from tuner.evaluation.metric import Metric, Scores
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tuner.evaluation.predictions import Prediction
+
 
 class Rouge(Metric):
     """ROUGE F1 equal to google's rouge_score without stemming; a set's value is the mean of rows.
@@ -28,13 +30,10 @@ class Rouge(Metric):
         )
         return {key: f"rouge_score {key}|{text}" for key in self.keys}
 
-    def score(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Scores]:
-        """Scores n predictions; statistics are (n, 2): the value and 1."""
+    def score(self, rows: Sequence[Prediction]) -> dict[str, Scores]:
+        """Scores n replies; statistics are (n, 2): the value and 1."""
         from rouge_score.rouge_scorer import RougeScorer  # pyright: ignore[reportMissingTypeStubs]
 
         scorer: Any = RougeScorer(list(self.keys), use_stemmer=False)
-        found = [
-            scorer.score(reference, prediction)
-            for prediction, reference in zip(predictions, references, strict=True)
-        ]
+        found = [scorer.score(row.reference, row.prediction) for row in rows]
         return {key: Scores.mean([one[key].fmeasure for one in found]) for key in self.keys}
