@@ -89,7 +89,8 @@ def test_keys_are_those_of_the_contract(rows: list[Prediction]) -> None:
         "seconds_per_example", "p50", "p95", "new_tokens_per_second", "batch_size",
     }  # fmt: skip
     assert found["comparisons"][0].keys() == {
-        "a", "b", "metric", "delta", "ci95", "p", "p_holm", "n",
+        "a", "b", "metric", "family", "delta", "ci95", "ci95_percentile", "p", "p_holm",
+        "detectable", "n",
     }  # fmt: skip
     assert found["categories"][0].keys() == {"category", "n", "system", "metrics", "ci95"}
     assert found["worst"][0].keys() == {"system", "metric", "id", "value"}
@@ -113,7 +114,9 @@ def test_comparisons_cover_every_pair_with_the_base_first(rows: list[Prediction]
     assert up["delta"] == 0.5
     assert up["ci95"] == [0.5, 0.5]
     assert up["p"] == pytest.approx(1 / 501, abs=0.004)
-    assert up["p_holm"] == pytest.approx(6 * up["p"])
+    assert up["family"] == "primary"
+    assert up["p_holm"] == pytest.approx(3 * up["p"]), "adjusted for the pairs under rougeL alone"
+    assert found["base", "lora", "rouge1"]["family"] == "secondary"
     assert up["n"] == 12
     down = found["lora", "qlora", "rougeL"]
     assert down["delta"] == -0.25

@@ -107,7 +107,7 @@ def build_results(
             | {"signatures": signatures}
             for index, system in enumerate(scored.systems)
         },
-        "comparisons": compare(scored, estimates, pairs, resamples, setting.seed),
+        "comparisons": compare(scored, estimates, pairs, primary, resamples, setting.seed),
         "categories": [
             {"category": one.pop("value"), **one}
             for one in _cells(scored, [row.category for row in first], resamples, setting.seed)

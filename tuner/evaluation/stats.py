@@ -119,6 +119,42 @@ def interval(
     return low, high
 
 
+def bca_interval(
+    values: NDArray[np.float64],
+    value: float,
+    left_out: NDArray[np.float64],
+    confidence: float = CONFIDENCE,
+) -> tuple[float, float]:
+    """Returns the bias-corrected and accelerated interval (Efron 1987, doi 10.2307/2289144).
+
+    It moves the ends of the percentile interval by how far the resamples lie to one side of the
+    value, and by how much single units bend it; so it is right for skewed values too.
+
+    Args:
+        values: (resamples,) float64, finite.
+        value: of the set itself.
+        left_out: (units,) float64, values of the set without one unit each.
+        confidence: share of the intervals that cover the truth, from 0 to 1.
+
+    Returns:
+        Low and high end.
+    """
+    from scipy.special import ndtr, ndtri
+
+    below = np.mean(values < value - _NOISE) + np.mean(np.abs(values - value) <= _NOISE) / 2
+    if not 0 < below < 1:  # all resamples on one side, or there is one value only
+        low, high = interval(values, confidence)
+        return float(low), float(high)
+    bent = left_out.mean() - left_out
+    spread = float((bent**2).sum())
+    bend = float((bent**3).sum()) / (6 * spread**1.5) if spread > _NOISE**2 else 0.0
+    bias = float(ndtri(below))
+    tail = (1 - confidence) / 2
+    moved = bias + ndtri(np.array([tail, 1 - tail]))
+    low, high = np.quantile(values, ndtr(bias + moved / (1 - bend * moved))).round(12)
+    return float(low), float(high)
+
+
 def randomisation_p(delta: float, null: NDArray[np.float64]) -> float:
     """Returns the two-sided p-value of a difference (https://aclanthology.org/W05-0908).
 
@@ -131,6 +167,19 @@ def randomisation_p(delta: float, null: NDArray[np.float64]) -> float:
     """
     extreme = np.count_nonzero(np.abs(null) >= abs(delta) - _NOISE)
     return (int(extreme) + 1) / (len(null) + 1)
+
+
+def detectable(differences: NDArray[np.float64]) -> float:
+    """Estimates the true difference that a test at 5 % finds in 80 % of sets like this one.
+
+    It is 1.96 + 0.84 standard errors (https://arxiv.org/abs/2411.00640, section 5).
+
+    Args:
+        differences: (resamples,) float64, of bootstrap resamples of the set.
+    """
+    from scipy.special import ndtri
+
+    return float((ndtri(0.975) + ndtri(0.8)) * differences.std())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
