@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
@@ -82,20 +82,34 @@ class Padded(Dataset[Batch]):
     def __getitem__(self, plan: Planned) -> Batch:
         """Build one batch; an empty plan gives one row without labels."""
         rows = [self.encoded[place] for place in plan.rows]
-        width = max((len(row.input_ids) for row in rows), default=2)
-        shape = (max(len(rows), 1), width)
-        input_ids = torch.full(shape, self.pad_id, dtype=torch.int64)
-        labels = torch.full(shape, IGNORED, dtype=torch.int64)
-        for line, row in enumerate(rows):
-            input_ids[line, : len(row.input_ids)] = torch.from_numpy(row.input_ids)
-            labels[line, : len(row.labels)] = torch.from_numpy(row.labels)
-        return Batch(
-            input_ids=input_ids,
-            labels=labels,
-            step_targets=plan.step_targets,
-            tokens=sum(len(row.input_ids) for row in rows),
-            rows=list(plan.rows),
-        )
+        return pad(rows, self.pad_id, step_targets=plan.step_targets, places=plan.rows)
+
+
+def pad(
+    rows: Sequence[Encoded], pad_id: int, *, step_targets: int = 0, places: Sequence[int] = ()
+) -> Batch:
+    """Put rows into one batch, padded on the right; no rows give one row without labels.
+
+    Args:
+        rows: tokens and labels.
+        pad_id: what stands behind the end of a row.
+        step_targets: tokens with loss in the whole optimiser step, where it belongs to one.
+        places: where the rows stand in their split.
+    """
+    width = max((len(row.input_ids) for row in rows), default=2)
+    shape = (max(len(rows), 1), width)
+    input_ids = torch.full(shape, pad_id, dtype=torch.int64)
+    labels = torch.full(shape, IGNORED, dtype=torch.int64)
+    for line, row in enumerate(rows):
+        input_ids[line, : len(row.input_ids)] = torch.from_numpy(row.input_ids)
+        labels[line, : len(row.labels)] = torch.from_numpy(row.labels)
+    return Batch(
+        input_ids=input_ids,
+        labels=labels,
+        step_targets=step_targets,
+        tokens=sum(len(row.input_ids) for row in rows),
+        rows=list(places),
+    )
 
 
 class TrainBatches(Sampler[Planned]):
