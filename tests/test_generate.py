@@ -14,7 +14,8 @@ from tuner.data.encode import encode_header
 from tuner.data.example import Message
 from tuner.data.prompts.chat import Chat
 from tuner.errors import UserError
-from tuner.generate import generate, stop_ids
+from tuner.generate import Sampling, generate, stop_ids
+from tuner.sampling import SeededSampling
 
 TEXTS = ["where is my order", "hi", "please help me with a very late parcel " * 3, "refund?"]
 
@@ -125,3 +126,36 @@ def test_an_end_in_ordinary_pieces_stops_nothing_and_is_refused_in_training() ->
 def test_a_line_break_after_the_end_is_no_stop_where_all_is_learned() -> None:
     tokenizer = load_tokenizer("pico")  # its template writes a line break after each turn
     assert stop_ids(Chat(supervise="all"), tokenizer) == [tokenizer.eos_token_id]
+
+
+def test_a_drawn_reply_depends_on_its_seed_alone(model: Any, tiny_base: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_base))
+    headers = [encode_header([Message("user", text)], Chat(), tokenizer) for text in TEXTS]
+
+    def draw(places: list[int], seeds: list[int], batch_size: int) -> list[str]:
+        replies = generate(
+            model,
+            [headers[place] for place in places],
+            tokenizer=tokenizer,
+            stops=stop_ids(Chat(), tokenizer),
+            max_new_tokens=12,
+            batch_size=batch_size,
+            sampling=Sampling(1.0, 0.95, seeds),
+        )
+        return [reply.text for reply in replies]
+
+    together = draw([0, 1, 2, 3], [10, 11, 12, 13], 4)
+    assert draw([3, 0], [13, 10], 1) == [together[3], together[0]]
+    assert draw([0, 1, 2, 3], [20, 21, 22, 23], 4) != together
+
+
+def test_noise_draws_from_the_tempered_and_cut_distribution() -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
+    draws = 4000
+    for temperature, top_p, kept in ((1.0, 1.0, 4), (0.5, 1.0, 4), (1.0, 0.7, 2)):
+        noise = SeededSampling(temperature, top_p, list(range(draws)))
+        found = noise(torch.zeros(draws, 1).long(), logits.expand(draws, 4)).argmax(dim=1)
+        cut = logits[:kept] / temperature
+        shares = torch.bincount(found, minlength=4) / draws
+        assert torch.allclose(shares[:kept], cut.softmax(dim=0), atol=0.025)
+        assert not shares[kept:].any()

@@ -1,4 +1,4 @@
-"""Greedy replies for many prompts: batched, sorted by length, with the KV cache."""
+"""Replies for many prompts: batched, sorted by length, with the KV cache."""
 
 from __future__ import annotations
 
@@ -15,9 +15,24 @@ from tuner.devices import is_sharded
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import GenerationConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 StopReason = Literal["eos", "length", "empty"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How replies are drawn at random.
+
+    Attributes:
+        temperature: above 0.
+        top_p: probability of the tokens that are drawn from, above 0, at most 1.
+        seeds: one a header.
+    """
+
+    temperature: float
+    top_p: float
+    seeds: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +69,9 @@ def generate(
     batch_size: int,
     progress: str | None = None,
     each_token: Callable[[], None] | None = None,
+    sampling: Sampling | None = None,
 ) -> list[Reply]:
-    """Continue each header greedily until it ends its turn.
+    """Continue each header until it ends its turn.
 
     Every decoding option is given here, none is taken from the model's own generation settings.
     Rows are padded on the left and masked, so a reply does not depend on its neighbours.
@@ -69,11 +85,14 @@ def generate(
         batch_size: rows generated together.
         progress: title of a progress bar; none when null.
         each_token: called after each token; it ends the generation by raising.
+        sampling: how replies are drawn; greedy when null.
 
     Returns:
         One reply a header, in order.
     """
     from transformers import GenerationConfig
+
+    from tuner.sampling import SeededSampling
 
     pad_id = cast("int | None", tokenizer.pad_token_id)
     pad_id = stops[0] if pad_id is None else pad_id
@@ -98,10 +117,17 @@ def generate(
         for line, place in enumerate(places):
             ids[line, width - len(headers[place]) :] = torch.tensor(headers[place])
             mask[line, width - len(headers[place]) :] = 1
+        options: dict[str, Any] = {"generation_config": config}
+        if each_token is not None:
+            options["stopping_criteria"] = [_calling(each_token)]
+        if sampling is not None:
+            seeds = [sampling.seeds[place] for place in places]
+            noise = SeededSampling(sampling.temperature, sampling.top_p, seeds)
+            options["logits_processor"] = [noise]
         began = time.perf_counter()
         # What a split model gathers while in inference mode is of no use to a training step.
         with torch.inference_mode(not is_sharded(model)), torch.no_grad():
-            out = _continued(model, ids.to(device), mask.to(device), config, each_token)
+            out = _continued(model, ids.to(device), mask.to(device), options)
         tails = out.tolist()  # waits for the device, so the clock is right
         seconds = (time.perf_counter() - began) / len(places)
         for place, tail in zip(places, tails, strict=True):
@@ -111,33 +137,29 @@ def generate(
     return [replies[place] for place in range(len(headers))]
 
 
-def _continued(
-    model: Any,
-    ids: Tensor,
-    mask: Tensor,
-    config: GenerationConfig,
-    each_token: Callable[[], None] | None,
-) -> Tensor:
+def _calling(each_token: Callable[[], None]) -> Any:
+    """A stopping criterion that never stops."""
+
+    def never(ids: Tensor, _scores: object, **_: object) -> Tensor:
+        each_token()
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    return never
+
+
+def _continued(model: Any, ids: Tensor, mask: Tensor, options: dict[str, Any]) -> Tensor:
     """The tokens that follow each row: (B, N) int64.
 
     peft puts the trained embeddings of prompt and p-tuning in front of the padding, which moves
     the row behind it to other positions (peft issue 1093). Here they stand behind it, where they
     stood in training.
     """
-    options: dict[str, Any] = {"generation_config": config}
-    if each_token is not None:
-
-        def never(ids: Tensor, _scores: object, **_: object) -> Tensor:
-            each_token()
-            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-
-        options["stopping_criteria"] = [never]
     adapter = getattr(model, "active_peft_config", None)
     kind = getattr(adapter, "peft_type", None)
     if kind not in ("PROMPT_TUNING", "P_TUNING"):
         # Split over processes, none may end while another one needs its part.
-        options["synced_gpus"] = is_sharded(model)
-        out = model.generate(input_ids=ids, attention_mask=mask, **options)
+        synced = is_sharded(model)
+        out = model.generate(input_ids=ids, attention_mask=mask, synced_gpus=synced, **options)
         return out[:, ids.shape[1] :]
     base = model.get_base_model()
     words = base.get_input_embeddings()(ids)  # (B, T, H)

@@ -1,0 +1,44 @@
+"""Random replies that depend on the example's seed, not on its neighbours in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import LogitsProcessor, TopPLogitsWarper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SeededSampling(LogitsProcessor):
+    """Turns greedy decoding into sampling from softmax(logits / temperature), cut to its top p.
+
+    Adding Gumbel noise to logits and taking the largest draws from their softmax (Maddison et al.
+    2014, arXiv:1411.0030). Each row has a noise generator of its own, always on the CPU: the same
+    seed gives the same reply in any batch and on any device, up to the rounding of logits.
+
+    Args:
+        temperature: above 0; the smaller, the nearer to greedy.
+        top_p: the smallest set of tokens with at least this probability is drawn from.
+        seeds: of the rows, in their order.
+    """
+
+    def __init__(self, temperature: float, top_p: float, seeds: Sequence[int]) -> None:
+        self.temperature = temperature
+        self.cut = TopPLogitsWarper(top_p) if top_p < 1 else None
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Add the noise of the next token to its logits: (B, V)."""
+        scores = scores.float() / self.temperature
+        if self.cut is not None:
+            scores = self.cut(input_ids, scores)  # pyright: ignore[reportArgumentType]
+        noise = torch.stack(
+            [
+                torch.empty(scores.shape[1]).exponential_(generator=generator)
+                for generator in self.generators
+            ]
+        )
+        return scores - noise.log().to(scores.device)
