@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tuner.cli import main
+from tuner.module import ChatTuner
 
 ROOT = Path(__file__).parent.parent
 Fit = Callable[..., Path]
@@ -89,13 +91,15 @@ def test_rate_is_stepped_by_optimiser_steps_with_warm_up(fit: Fit) -> None:
 
 
 def test_validate_test_and_predict_take_a_checkpoint(
-    fit: Fit, command: Command, capsys: pytest.CaptureFixture[str]
+    fit: Fit, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = fit("--trainer.max_steps=3")
+    elsewhere = tmp_path / "logs" / "checkpoints"
     for subcommand in ("validate", "test", "predict"):
         assert main(command(subcommand, "--ckpt_path=best")) == 0
     capsys.readouterr()
     card = json.loads((run / "data_card.json").read_text())
+    assert not elsewhere.exists(), "only a fit writes checkpoints"
     replies = (run / "predictions.jsonl").read_text().splitlines()
     assert len(replies) == card["splits"]["test"]["rows"]
     assert len(list(run.parent.iterdir())) == 1, "only fit makes run folders"
@@ -128,8 +132,11 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
         (["--model.head.r=0"], ["model.head.r: 0 is not allowed"]),
         (["--model.head.dropout=1.5"], ["model.head.dropout: 1.5 is not allowed"]),
         (["--optimizer.lr=-1"], ["optimizer", "-1.0"]),
-        (["--optimizer.lr=1e38"], ["optimizer.lr: more than 1e+06"]),
-        (["--optimizer=torch.optim.SparseAdam"], ["optimizer: SparseAdam"]),
+        (["--optimizer.lr=1e38"], ["optimizer, lr_scheduler: ", "overflow"]),
+        (["--optimizer=torch.optim.SparseAdam"], ["optimizer, lr_scheduler: ", "SparseAdam"]),
+        (["--optimizer.fused=true", "--optimizer.foreach=true"], ["optimizer", "foreach"]),
+        (["--lr_scheduler=StepLR", "--lr_scheduler.step_size=0"], ["optimizer, lr_scheduler"]),
+        (["--trainer.check_val_every_n_epoch=0"], ["trainer.check_val_every_n_epoch: 0"]),
         (["--lr_scheduler.warmup=-1"], ["lr_scheduler.warmup"]),
         (
             [
@@ -158,7 +165,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
     ]
 
 
-@pytest.mark.parametrize("case", range(40))
+@pytest.mark.parametrize("case", range(43))
 def test_mistakes_get_one_message_and_leave_nothing(
     case: int,
     command: Command,
@@ -214,3 +221,41 @@ def test_secrets_stay_out_of_the_run(fit: Fit, monkeypatch: pytest.MonkeyPatch) 
     run = fit("--trainer.max_steps=1")
     files: list[Any] = [p for p in run.rglob("*") if p.is_file()]
     assert not [p for p in files if b"canarycanary" in p.read_bytes()]
+
+
+def test_replies_of_before_stay_until_the_new_ones_are_whole(
+    fit: Fit, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fit("--trainer.max_steps=2")
+    args = command("predict", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}")
+    (run / "predictions.jsonl").write_text("before")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("tuner.module.ChatTuner.predict_step", fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        main(args)
+    assert (run / "predictions.jsonl").read_text() == "before"
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_run_whose_folder_is_removed_says_so(
+    step: int,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In mid-run and at the last step, where nothing but the export is left."""
+    original = ChatTuner.training_step
+
+    def training_step(self: ChatTuner, batch: Any, batch_idx: int) -> Any:
+        if self.trainer.global_step == step - 1:
+            shutil.rmtree(tmp_path / "logs")
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ChatTuner, "training_step", training_step)
+    assert main(command("fit", "--trainer.max_steps=4")) == 2
+    assert "was removed while it was being written" in capsys.readouterr().err
+    assert not list(tmp_path.glob("logs/*/*/adapter"))

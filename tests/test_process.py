@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -80,3 +82,24 @@ def test_the_console_command(arguments: list[str], code: int, text: str, tmp_pat
     assert done.returncode == code
     assert text in (done.stdout if code == 0 else done.stderr)
     assert "Traceback" not in done.stderr
+
+
+PARENT = """
+import os, subprocess, sys, time
+child = "from tuner.process import follow_parent; follow_parent(); import time; time.sleep(60)"
+one = subprocess.Popen([sys.executable, "-c", child], env=os.environ | {"LOCAL_RANK": "1"})
+print(one.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_ends_with_the_one_that_started_it() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        time.sleep(2)  # it has imported and looks for its parent
+        assert psutil.pid_exists(child)
+        parent.kill()
+    _, alive = psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], 20)
+    assert not alive

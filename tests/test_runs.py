@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import pytest
 
 from tuner.checkpoint import AtomicCheckpointIO
 from tuner.errors import UserError
-from tuner.runs import claim, find_checkpoint, find_run, hold, read_record, write_record
+from tuner.runs import Hold, claim, find_checkpoint, find_run, read_record, write_record
 
 
 def make_run(root: Path, name: str, status: str) -> Path:
@@ -111,8 +112,8 @@ def test_a_spoilt_checkpoint_is_passed_over_for_the_newest_whole_one(tmp_path: P
 HOLDER = """
 import sys, time
 from pathlib import Path
-from tuner.runs import hold
-lock = hold(Path(sys.argv[1]))
+from tuner.runs import Hold
+lock = Hold(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -126,9 +127,23 @@ def test_a_run_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
     with other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(UserError, match="another process is training this run"):
-            hold(tmp_path)
+            Hold(tmp_path)
         other.kill()
-    hold(tmp_path).close()
+    Hold(tmp_path).close()
+
+
+def test_a_folder_that_was_removed_is_not_written_to_again(tmp_path: Path) -> None:
+    folder = claim(tmp_path, "lora")
+    mine = Hold(folder)
+    mine.check()
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="was removed while it was being written"):
+        mine.check()
+    assert claim(tmp_path, "lora") == folder, "the name is free again"
+    other = Hold(folder)
+    with pytest.raises(UserError, match="was removed while it was being written"):
+        mine.check()
+    other.check()
 
 
 def test_a_record_that_is_cut_off_reads_as_none(tmp_path: Path) -> None:

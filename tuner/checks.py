@@ -7,18 +7,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from torch.optim import SparseAdam
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tuner.backbone import context_length
 from tuner.checkpoint import load_checkpoint, refuse_misfit
 from tuner.devices import Sharded
 from tuner.errors import UserError
 from tuner.module import BASE_DTYPES
-from tuner.runs import LOCK, hold, read_record
+from tuner.runs import LOCK, Hold, read_record
 from tuner.schedule import total_steps
-
-HIGHEST_RATE = 1e6  # beyond, an optimiser's own arithmetic overflows before the weights do
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -124,6 +123,11 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
             "trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches: 0 leaves nothing "
             "to train; use validate or test to look at a model"
         )
+    if trainer.check_val_every_n_epoch == 0:
+        raise UserError(
+            "trainer.check_val_every_n_epoch: 0 is not allowed; to leave validation out, set "
+            "--trainer.limit_val_batches 0"
+        )
     every = trainer.val_check_interval
     if every == 0:
         raise UserError(
@@ -135,21 +139,41 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
             f"trainer.val_check_interval: {every} is more than the {batches} batches of an epoch; "
             "make it smaller, or count over epochs with --trainer.check_val_every_n_epoch null"
         )
-    try:
-        made = model.configure_optimizers()
-    except (ValueError, TypeError) as error:
-        raise UserError(f"optimizer, lr_scheduler: {error}") from error
-    watches = isinstance(made, dict) and "monitor" in made["lr_scheduler"]
-    if watches and (trainer.limit_val_batches == 0 or not data.val_dataloader()):
+    scheduler = _try_optimizer(model, trainer.strategy.root_device)
+    if isinstance(scheduler, ReduceLROnPlateau) and (
+        trainer.limit_val_batches == 0 or not data.val_dataloader()
+    ):
         raise UserError(
             "lr_scheduler.monitor, data.val_size, trainer.limit_val_batches: there is no "
             "validation whose loss the schedule could watch"
         )
-    optimizer = made["optimizer"] if isinstance(made, dict) else made
-    if isinstance(optimizer, SparseAdam):
-        raise UserError("optimizer: SparseAdam takes sparse gradients, which no head has")
-    if any(group["lr"] > HIGHEST_RATE for group in optimizer.param_groups):
-        raise UserError(f"optimizer.lr: more than {HIGHEST_RATE:g} is not allowed")
+
+
+def _try_optimizer(model: ChatTuner, device: torch.device) -> Any:
+    """Take a step on a small weight: what optimiser or schedule refuse, they refuse here.
+
+    Returns:
+        The schedule; null when there is none.
+
+    Raises:
+        UserError: it went wrong.
+    """
+    weight = torch.nn.Parameter(torch.zeros(8, 8, device=device))
+    weight.grad = torch.ones_like(weight)
+    try:
+        made = model.optimizer_over([weight])
+        optimizer = made["optimizer"] if isinstance(made, dict) else made
+        scheduler = made["lr_scheduler"]["scheduler"] if isinstance(made, dict) else None
+        optimizer.step(lambda: torch.zeros(()))
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(0.0)
+        elif scheduler is not None:
+            scheduler.step()
+    except UserError:
+        raise
+    except Exception as error:  # a class that the user chose may raise anything
+        raise UserError(f"optimizer, lr_scheduler: {error}") from error
+    return scheduler
 
 
 def refuse_finished(
@@ -165,7 +189,7 @@ def refuse_finished(
     """
     written_by = Path(file).resolve().parent.parent
     if trainer.is_global_zero and (written_by / LOCK).is_file():
-        hold(written_by).close()
+        Hold(written_by).close()
     checkpoint = load_checkpoint(Path(file))
     own = model.identity() | {"weights_sha256": model.weights_sha256}
     refuse_misfit(checkpoint, own, model.trainable())

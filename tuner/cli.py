@@ -43,7 +43,7 @@ from tuner.memory import explained, told_while_loading
 from tuner.messages import explain
 from tuner.module import ChatTuner
 from tuner.parser import Parser
-from tuner.process import run
+from tuner.process import follow_parent, run
 from tuner.runs import claim_for_all, find_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -175,7 +175,7 @@ class TunerCLI(LightningCLI):
         self.trainer.loggers = own + (self.trainer.loggers if chosen else [])
         self.best.dirpath = str(folder / "checkpoints")
         last, samples = self.config_init["fit"].checkpoint, self.config_init["fit"].samples
-        last.folder = folder / "checkpoints"
+        last.folder, last.hold = folder / "checkpoints", self.lock
         for callback in (last, self.best, self.record):
             callback.guard = self.config_init["fit"].guard
         for callback in (self.loss, self.record, self.first_batch, samples):
@@ -203,6 +203,14 @@ class TunerCLI(LightningCLI):
                 self.trainer.fit(model, **kwargs)
         except MisconfigurationException as error:
             raise UserError(f"trainer: {str(error).strip()}") from error
+        except RuntimeError as error:
+            if not str(error).startswith("Early stopping conditioned on"):
+                raise
+            raise UserError(f"trainer.callbacks: {str(error).strip()}") from error
+        except FileNotFoundError:
+            if self.lock is not None:
+                self.lock.check()
+            raise
 
     def before_validate(self) -> None:
         """Prepare without a run folder."""
@@ -234,12 +242,15 @@ class TunerCLI(LightningCLI):
         assert folder is not None
         assert self.datamodule.curated is not None
         last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+        if self.lock is not None:
+            self.lock.check()
         validated = bool(self.loss.val) and self.loss.val[-1][0] == trainer.global_step
         if self.datamodule.curated.splits["val"] and not validated:
             trainer.validate(
                 self.model, datamodule=self.datamodule, verbose=False, weights_only=True
             )
-            if trainer.is_global_zero and self.record.best.get("step") == trainer.global_step:
+            is_best = self.record.best.get("step") == trainer.global_step
+            if trainer.is_global_zero and is_best and last.is_file():
                 place(last, best)
         if trainer.is_global_zero:
             kept = best if best.is_file() else last
@@ -270,4 +281,5 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 2 the user can mend it, 143 stopped by SIGTERM.
     """
+    follow_parent()
     return run(lambda: TunerCLI(args) and None)

@@ -238,7 +238,11 @@ class ChatTuner(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimiser over the trained parameters; the schedule is stepped per optimiser step."""
-        optimizer = instantiate_class(list(self.trainable().values()), self.optimizer)
+        return self.optimizer_over(list(self.trainable().values()))
+
+    def optimizer_over(self, parameters: list[Tensor]) -> Any:
+        """What `configure_optimizers` gives to Lightning, for any parameters."""
+        optimizer = instantiate_class(parameters, self.optimizer)
         if self.lr_scheduler is None:
             return optimizer
         trainer = self.trainer

@@ -7,6 +7,8 @@ import gc
 import logging
 import os
 import sys
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,8 +20,12 @@ from tuner.errors import UserError
 if TYPE_CHECKING:
     from lightning import Trainer
 
-# What a full or failing disk says, wherever a file is being written.
-DISK = {os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)}
+# What a full, failing or locked disk says, wherever a file is being written.
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),
+    *(errno.EACCES, errno.EPERM, errno.ESTALE),
+)
+DISK = {os.strerror(number) for number in DISK_ERRORS}
 
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
@@ -109,6 +115,25 @@ def stop_if_asked(trainer: Trainer) -> None:
         from lightning.pytorch.utilities.exceptions import SIGTERMException
 
         raise SIGTERMException
+
+
+def follow_parent() -> None:
+    """End this process soon after the one that Lightning started it from.
+
+    A first process that is stopped before it has met the others would leave them waiting for it.
+    torchrun and SLURM look after the processes that they start themselves.
+    """
+    outside = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
+    if os.environ.get("LOCAL_RANK", "0") == "0" or outside:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _disk_error(error: Exception) -> str | None:

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +48,19 @@ def claim(root: Path, name: str) -> Path:
         ) from error
 
 
-def claim_for_all(root: Path, name: str) -> tuple[Path, TextIOWrapper | None]:
+def claim_for_all(root: Path, name: str) -> tuple[Path, Hold | None]:
     """Claim and hold a folder in the first process; the others hear of it.
 
     Processes that the first one starts find it in their environment. The rest, on other machines,
     get a path that stands for it until all have agreed.
 
     Returns:
-        The folder and, in the first process, what holds it (see `hold`).
+        The folder and, in the first process, what holds it.
     """
     if getattr(rank_zero_only, "rank", 0) == 0:
         folder = claim(root, name)
         os.environ[RUN_FOLDER] = str(folder)
-        return folder, hold(folder)
+        return folder, Hold(folder)
     return Path(os.environ.get(RUN_FOLDER, root / name / "version_0")), None
 
 
@@ -124,23 +123,48 @@ def find_checkpoint(which: str, root: Path, name: str) -> Path:
     raise UserError(f"ckpt_path: no run named '{name}' in {root} has a whole {which}.ckpt")
 
 
-def hold(folder: Path) -> TextIOWrapper:
-    """Mark a run as being written to, as long as the file that is returned stays open.
+class Hold:
+    """Marks a run as being written to, until it is closed.
 
-    The mark is a lock of this process: it goes when the process ends, however that happens.
+    The mark is a lock of this process on a file in the run's folder: it goes when the process
+    ends, however that happens.
+
+    Args:
+        folder: of the run.
 
     Raises:
         UserError: another process writes to the run.
     """
-    try:
-        file = (folder / LOCK).open("w", encoding="utf-8")
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(
-            f"{folder}: another process is training this run. Wait for it or stop it first; "
-            "SIGTERM lets it save and exit"
-        ) from error
-    return file
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self._file = (folder / LOCK).open("w", encoding="utf-8")
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another process is training this run. Wait for it or stop it first; "
+                "SIGTERM lets it save and exit"
+            ) from error
+
+    def check(self) -> None:
+        """Make sure that the folder is still the one that was marked.
+
+        Raises:
+            UserError: it was removed; another run may have taken its name since.
+        """
+        try:
+            same = os.path.samestat(os.fstat(self._file.fileno()), (self.folder / LOCK).stat())
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise UserError(
+                f"{self.folder}: the folder of this run was removed while it was being written"
+            )
+
+    def close(self) -> None:
+        """Let go of the run."""
+        self._file.close()
 
 
 def read_record(folder: Path) -> dict[str, Any]:

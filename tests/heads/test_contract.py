@@ -370,6 +370,10 @@ def test_adalora_prunes_to_its_budget(fit: Callable[..., Path]) -> None:
     assert int((values != 0).sum()) == 8 * layers
 
 
+EMBEDDINGS = "--model.head.target_modules=[embed_tokens]"
+OUTPUT = f"--model.base={PICO} --model.head.target_modules=[lm_head]"
+
+
 def test_refusals_name_both_keys(
     command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -387,9 +391,13 @@ def test_refusals_name_both_keys(
         (["VeRA", "--model.head.target_modules=[q_prj]"], "Did you mean 'q_proj'"),
         (["LoRA", "--model.head.dora=true", "--model.quantize=int8"], "model.head.dora"),
         (["IA3", "--model.init_adapter=nowhere"], "model.init_adapter"),
+        (["LoRA", "--model.head.init=pissa", "--model.head.r=500"], "model.head.r, model.head.ini"),
+        (["LoRA", "--model.head.init=olora", EMBEDDINGS], "model.head.init, model.head.target"),
+        (["LoRA", "--model.head.init=pissa", OUTPUT], "shares its weights with the embeddings"),
         (["Full", "--model.quantize=int8"], "model.quantize"),
     ):
-        assert main(command("fit", f"--model.head={options[0]}", *options[1:])) == 2, options
+        more = [word for option in options[1:] for word in option.split(" ")]
+        assert main(command("fit", f"--model.head={options[0]}", *more)) == 2, options
         assert keys in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
     from tuner.callbacks.guard import Guard
+    from tuner.runs import Hold
 
 
 class LastCheckpoint(Checkpoint):
@@ -38,6 +39,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.folder: Path | None = None  # set once the run has its folder
         self.guard: Guard | None = None
+        self.hold: Hold | None = None  # of the process that writes
         self._saved = 0
         self._validated = -1
         self._unflushed = False
@@ -48,6 +50,8 @@ class LastCheckpoint(Checkpoint):
         if self.guard is not None and not self.guard.fine:
             return  # the weights of the last good step are in the file already, or come with it
         self._saved = trainer.global_step
+        if self.hold is not None:
+            self.hold.check()
         last = self.folder / "last.ckpt"
         if trainer.is_global_zero and last.is_file():
             place(last, self.folder / "previous.ckpt")
@@ -173,6 +177,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(filename="best", monitor="val_loss", enable_version_counter=False)
         self.guard: Guard | None = None
         self._origin: Path | None = None
+        self._resumes = True
         self._writes = False
 
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
@@ -185,6 +190,7 @@ class BestCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Remember where the run that is resumed has its checkpoints."""
+        self._resumes = trainer.state.fn == "fit"  # the other commands only look at weights
         if trainer.ckpt_path:
             self._origin = Path(str(trainer.ckpt_path)).parent
             self._writes = trainer.is_global_zero
@@ -193,7 +199,7 @@ class BestCheckpoint(ModelCheckpoint):
         """Take the best weights so far into the folder of the resumed run."""
         assert self.dirpath is not None
         best = Path(self.dirpath) / "best.ckpt"
-        if state_dict["best_model_score"] is None:
+        if state_dict["best_model_score"] is None or not self._resumes:
             return
         if self._origin is not None:
             if not (self._origin / "best.ckpt").is_file():

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class PredictionFile(BasePredictionWriter):
     """Writes a JSON line for each reply as soon as its batch is done on all devices.
 
-    Each row comes once, in the order of a single device.
+    Each row comes once, in the order of a single device. The file takes its name when it is whole:
+    until then that of an earlier prediction stays.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class PredictionFile(BasePredictionWriter):
         """Start from an empty file."""
         self._written.clear()
         if trainer.is_global_zero:
-            self._file.write_text("")
+            self._part.write_text("")
 
     def write_on_batch_end(
         self,
@@ -47,10 +48,15 @@ class PredictionFile(BasePredictionWriter):
         rows = {row["id"]: row for row in gathered(prediction) if row["id"] not in self._written}
         self._written |= rows.keys()
         if trainer.is_global_zero:
-            with self._file.open("a", encoding="utf-8") as file:
+            with self._part.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
 
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the whole file in its place."""
+        if trainer.is_global_zero:
+            self._part.replace(self._part.with_name("predictions.jsonl"))
+
     @property
-    def _file(self) -> Path:
+    def _part(self) -> Path:
         assert self.folder is not None
-        return self.folder / "predictions.jsonl"
+        return self.folder / ".predictions.jsonl.part"

@@ -21,4 +21,7 @@ class LNTuning(PeftHead):
         """See the base class."""
         from peft import LNTuningConfig
 
-        return LNTuningConfig(task_type="CAUSAL_LM")
+        # LayerNorm, RMSNorm and what bases call their own; peft knows some of them by name.
+        kinds = {name: type(layer).__name__ for name, layer in model.named_modules()}
+        norms = {name.rsplit(".", 1)[-1] for name, kind in kinds.items() if kind.endswith("Norm")}
+        return LNTuningConfig(task_type="CAUSAL_LM", target_modules=sorted(norms))

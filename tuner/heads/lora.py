@@ -106,6 +106,8 @@ class LoRA(PeftHead):
         target: list[str] | str = self.target_modules
         if self.layers_to_transform is not None and target == "all-linear":
             target = linear_layers(model)  # peft takes no numbers of blocks with that word
+        if self.init in CHANGES_BASE:
+            _refuse_start(self.init, self.r, target, model)
         blocks = int(model.config.get_text_config().num_hidden_layers)
         for number in self.layers_to_transform or ():
             if not 0 <= number < blocks:
@@ -158,3 +160,28 @@ class LoRA(PeftHead):
         config.r, config.lora_alpha, config.init_lora_weights = 2 * self.r, 2 * self.alpha, True
         config.inference_mode = True
         config.save_pretrained(str(folder))
+
+
+def _refuse_start(init: str, r: int, target: list[str] | str, model: "PreTrainedModel") -> None:
+    """Refuse layers whose weights cannot give the adapter its start, or not get it back."""
+    from torch import nn
+
+    names = linear_layers(model) if isinstance(target, str) else target
+    key, output = "model.head.init, model.head.target_modules", model.get_output_embeddings()
+    for name, layer in model.named_modules():
+        if name not in names and name.rsplit(".", 1)[-1] not in names:
+            continue
+        weight: Any = layer.weight
+        kind = type(layer).__name__
+        if kind == "Embedding" or (kind == "Conv1D" and init == "olora"):
+            raise UserError(f"{key}: {init} takes linear layers, and {name} is a {kind}")
+        if layer is output and weight is model.get_input_embeddings().weight:
+            raise UserError(
+                f"{key}: {name} shares its weights with the embeddings, which {init} would change"
+            )
+        assert isinstance(weight, nn.Parameter)
+        if min(weight.shape) < r:
+            raise UserError(
+                f"model.head.r, model.head.init: {init} takes up to {min(weight.shape)} directions "
+                f"out of {name}, not {r}; set --model.head.r {min(weight.shape)} or less"
+            )
