@@ -14,7 +14,8 @@ from tuner.data.datamodule import ConversationData
 from tuner.module import ChatTuner
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SUITES = ROOT / "configs" / "suites"  # of eval.py, which tests/evaluation/test_suite.py reads
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent != SUITES)
 
 
 class Parsed(Exception):

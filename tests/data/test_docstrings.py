@@ -12,8 +12,14 @@ from typing import Any
 
 import pytest
 
+from tuner.evaluation.suite import load_suite
+
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 ROWS = [json.loads(line) for line in (SAMPLES / "docstrings.jsonl").read_text().splitlines()]
+SUITE = [
+    {"id": e.meta["item"], "messages": [m.as_dict() for m in e.messages]}
+    for e in load_suite("docstrings").examples
+]
 HEADERS = ("Args", "Returns", "Yields", "Raises", "Example")
 ENTRY = re.compile(r" {4}(\*{0,2}\w+): \S")
 
@@ -69,7 +75,7 @@ def check(user: str, answer: str) -> None:
     assert doctest.DocTestRunner(verbose=False).run(test).failed == 0, "the example fails"
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
+@pytest.mark.parametrize("row", ROWS + SUITE, ids=[row["id"] for row in ROWS + SUITE])
 def test_docstring_fits_its_function(row: dict[str, Any]) -> None:
     check(*(message["content"] for message in row["messages"]))
 

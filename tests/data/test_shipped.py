@@ -14,7 +14,8 @@ from tuner.data.near import plain
 from tuner.data.sources.conversations import Conversations
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples"
-NAMES = sorted(file.stem for file in SAMPLES.glob("*.jsonl"))
+PASSAGES = "general"  # plain text, no conversations
+NAMES = sorted(file.stem for file in SAMPLES.glob("*.jsonl") if file.stem != PASSAGES)
 LABELS = ("business", "health", "politics", "science", "sport", "technology")
 CLOSING = re.compile(
     r".*(regards|wishes|sincerely|respectfully|faithfully|yours|thanks|gratitude),", re.I
@@ -86,3 +87,15 @@ def test_headlines_have_one_of_six_labels() -> None:
         assert 6 <= len(headline.split()) <= 14, row["id"]
     setting = (SAMPLES.parents[1] / "configs/data/headlines.yaml").read_text(encoding="utf-8")
     assert all(label in setting for label in LABELS)
+
+
+def test_passages_are_what_their_card_says() -> None:
+    rows = rows_of(PASSAGES)
+    card = (SAMPLES / f"{PASSAGES}.md").read_text(encoding="ascii")
+    table = {cell: int(count) for cell, count in re.findall(r"^\| (\w+) \| (\d+) \|", card, re.M)}
+    assert table == Counter(row["kind"] for row in rows)
+    assert f"{len(rows)} passages" in card
+    lengths = [len(row["text"].split()) for row in rows]
+    assert f"{min(lengths)} to {max(lengths)} words ({sum(lengths) / len(rows):.0f} on" in card
+    assert len({row["id"] for row in rows}) == len({plain(row["text"]) for row in rows}) == 60
+    assert all(row["text"].isascii() and "\n" not in row["text"] for row in rows)
