@@ -137,9 +137,9 @@ def test_keys_are_unique() -> None:
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_no_reply_breaks_it_or_takes_long(name: str, kind: str) -> None:
     metric = BY_CLASS[name]
-    started = time.monotonic()
+    started = time.process_time()
     check(metric, metric.score(rows(metric, [HOSTILE[kind]] * 2)), 2)
-    assert time.monotonic() - started < 20, "square time would take minutes"
+    assert time.process_time() - started < 20, "minutes, if it backtracks"
 
 
 @pytest.mark.parametrize("name", BY_CLASS)
