@@ -18,6 +18,8 @@ from tuner.errors import UserError, nearest
 Annotator = Literal["sentiment", "priority", "kind"]
 
 NEUTRAL_UP_TO = 0.1  # polarity either way, of a range from -1 to 1
+MOST_SIGNS = 32
+SIGNS = re.compile(r"(?:[^\w\s]|_){33,}")
 
 # It cannot wait, or money and access are at risk.
 HIGH = (
@@ -54,28 +56,40 @@ def _words(words: Iterable[str]) -> str:
     return "(?:" + "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words) + ")"
 
 
-def _anywhere(words: Iterable[str]) -> re.Pattern[str]:
+def anywhere(words: Iterable[str]) -> re.Pattern[str]:
+    """Makes a pattern that finds any of the words as a whole, in a text made `plain`."""
     return re.compile(rf"(?<!\w){_words(words)}(?!\w)")
 
 
-IS_HIGH, IS_MEDIUM, IS_COMPLAINT = _anywhere(HIGH), _anywhere(MEDIUM), _anywhere(COMPLAINT)
+IS_HIGH, IS_MEDIUM, IS_COMPLAINT = anywhere(HIGH), anywhere(MEDIUM), anywhere(COMPLAINT)
 STARTS_ASKING = re.compile(
     rf"(?:^|[.!;:\n]|\b(?:hi|hello|hey)(?:\s+there)?,?)\s*{_words(ASKS)}(?![\w']|\s+not\b)"
 )
 
 
-def sentiment(text: str) -> str:
+def polarity(text: str) -> float:
     """Tone of a text by TextBlob's pattern analyser, a lexicon that needs no download.
+
+    Returns:
+        -1 (negative) to 1 (positive); 0 for a text without a word of the lexicon.
+    """
+    from textblob import TextBlob
+
+    # Its tokenizer needs time square in the length of a run of signs.
+    text = SIGNS.sub(lambda run: run[0][:MOST_SIGNS], text)
+    return float(cast("Any", TextBlob(text)).sentiment.polarity)
+
+
+def sentiment(text: str) -> str:
+    """Tone of a text as one of three.
 
     Returns:
         `negative` for a polarity below -0.1, `positive` above 0.1, else `neutral`.
     """
-    from textblob import TextBlob
-
-    polarity: float = cast("Any", TextBlob(text)).sentiment.polarity
-    if abs(polarity) <= NEUTRAL_UP_TO:
+    found = polarity(text)
+    if abs(found) <= NEUTRAL_UP_TO:
         return "neutral"
-    return "positive" if polarity > 0 else "negative"
+    return "positive" if found > 0 else "negative"
 
 
 def priority(text: str) -> str:
@@ -84,10 +98,10 @@ def priority(text: str) -> str:
     Returns:
         `high` for a word of `HIGH`, else `medium` for one of `MEDIUM`, else `low`.
     """
-    plain = _plain(text)
-    if IS_HIGH.search(plain):
+    folded = plain(text)
+    if IS_HIGH.search(folded):
         return "high"
-    return "medium" if IS_MEDIUM.search(plain) else "low"
+    return "medium" if IS_MEDIUM.search(folded) else "low"
 
 
 def kind(text: str) -> str:
@@ -98,10 +112,10 @@ def kind(text: str) -> str:
         of `ASKS` (without "not") that starts the text or a sentence or comes after a greeting;
         else `other`.
     """
-    plain = _plain(text)
-    if IS_COMPLAINT.search(plain):
+    folded = plain(text)
+    if IS_COMPLAINT.search(folded):
         return "complaint"
-    asks = any(mark in plain for mark in QUESTION_MARKS) or STARTS_ASKING.search(plain)
+    asks = any(mark in folded for mark in QUESTION_MARKS) or STARTS_ASKING.search(folded)
     return "question" if asks else "other"
 
 
@@ -130,6 +144,6 @@ def annotate(example: Example, names: Sequence[Annotator]) -> Example:
     return replace(example, meta={**example.meta, **found})
 
 
-def _plain(text: str) -> str:
-    """In lower case and with straight apostrophes, as the word lists are."""
+def plain(text: str) -> str:
+    """The text in lower case and with straight apostrophes, as the word lists are."""
     return text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").casefold()
