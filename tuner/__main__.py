@@ -13,6 +13,7 @@ HELP = """usage: tuner COMMAND [options]
   eval RUN...                    compare tuned runs with their base, as eval.py does
   preview                        show what the model is trained on; takes the options of fit
   plan                           memory and time of a step before anything loads; likewise
+  rate COMPARISON                people rate the answers of a comparison, blind
 
 `tuner COMMAND --help` explains a command.
 """
@@ -31,9 +32,9 @@ def main() -> int:
         return start("tuner.tools.compare", sys.argv[2:])
     if command in ("fit", "validate", "test", "predict"):
         return start("tuner.cli")
-    if command in ("preview", "plan"):
+    if command in ("preview", "plan", "rate"):
         return start(f"tuner.tools.{command}", sys.argv[2:])
-    commands = ("fit", "validate", "test", "predict", "eval", "preview", "plan")
+    commands = ("fit", "validate", "test", "predict", "eval", "preview", "plan", "rate")
     print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
     return 2
 
