@@ -75,9 +75,10 @@ from tuner.rating.server import address, listen, serve
 from tuner.rating.store import Store
 from tuner.rating.study import read_answers
 folder, store = Path(sys.argv[1]), Store(Path(sys.argv[1]))
+app = build_app(store.study(), read_answers(folder), store, "127.0.0.1")
 taken = listen("127.0.0.1", int(sys.argv[2]))
 print(address("127.0.0.1", taken), flush=True)
-serve(build_app(store.study(), read_answers(folder), store, "127.0.0.1"), taken)
+serve(app, taken)
 """
 
 
