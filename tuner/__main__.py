@@ -13,6 +13,8 @@ HELP = """usage: tuner COMMAND [options]
   eval RUN...                    compare tuned runs with their base, as eval.py does
   preview                        show what the model is trained on; takes the options of fit
   plan                           memory and time of a step before anything loads; likewise
+  rate COMPARISON                people rate the answers of a comparison, blind
+  report COMPARISON              its reports once more, with what people said
 
 `tuner COMMAND --help` explains a command.
 """
@@ -31,9 +33,9 @@ def main() -> int:
         return start("tuner.tools.compare", sys.argv[2:])
     if command in ("fit", "validate", "test", "predict"):
         return start("tuner.cli")
-    if command in ("preview", "plan"):
+    if command in ("preview", "plan", "rate", "report"):
         return start(f"tuner.tools.{command}", sys.argv[2:])
-    commands = ("fit", "validate", "test", "predict", "eval", "preview", "plan")
+    commands = ("fit", "validate", "test", "predict", "eval", "preview", "plan", "rate", "report")
     print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
     return 2
 

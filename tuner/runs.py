@@ -101,6 +101,32 @@ def find_run(spec: str, root: Path) -> Path:
     raise UserError(f"no run named '{spec}' in {root} has finished")
 
 
+def find_runs(spec: str, root: Path) -> list[tuple[str, Path]]:
+    """The runs that a user means, with what to call them.
+
+    Args:
+        spec: `lora` (the newest finished run), `lora@2` (its version_2), `lora@*` (every finished
+            one), or a run's folder.
+        root: folder of the runs.
+
+    Raises:
+        UserError: there is none, or it has not finished.
+    """
+    name, _, version = spec.rpartition("@")
+    if not name or (Path(spec) / "run.json").is_file():
+        folder = find_run(spec, root)
+        return [(spec if folder != Path(spec) else f"{folder.parent.name}/{folder.name}", folder)]
+    found = [
+        (f"{name}@{number}", folder)
+        for number, folder in _versions(root / name).items()
+        if version in ("*", str(number)) and read_record(folder).get("status") == "finished"
+    ]
+    if not found:
+        versions_of(root, name)  # says which names there are
+        raise UserError(f"no run '{spec}' in {root} has finished")
+    return found
+
+
 def find_checkpoint(which: str, root: Path, name: str) -> Path:
     """The `last` or `best` checkpoint of the newest run of a name that has a whole one.
 

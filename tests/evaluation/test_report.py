@@ -53,6 +53,9 @@ def made(
         "trainable_params": 8,
         "trainable_percent": 0.512,
         "batch_size": 2,
+        "recipe": "",
+        "seed": None,
+        "baseline": False,
     }
     setting = Setting(
         test_set={"n": n, "sha256": "0123456789abcdef", "source": "samples"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -10,108 +11,119 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tuner.backbone import load_tokenizer
-from tuner.data.encode import encode_header
-from tuner.data.example import SLICES
+from tuner.evaluation.answer import Decoding, answer
+from tuner.evaluation.forgetting import forgotten, general_texts
+from tuner.evaluation.human import summarise
 from tuner.evaluation.predictions import Prediction, write_atomically, write_predictions
 from tuner.evaluation.report import render_html, render_markdown
 from tuner.evaluation.results import Setting, build_results, write_results
-from tuner.evaluation.score import score
-from tuner.generate import generate, stop_ids
+from tuner.evaluation.score import applicable, score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tuner.evaluation.metric import Metric
+    from tuner.evaluation.suite import Suite
     from tuner.evaluation.systems import System
     from tuner.evaluation.testset import TestSet
 
 PACKAGES = ("tuner", "torch", "transformers", "peft", "sacrebleu", "rouge-score")
+POINTS = 200  # of a loss curve in results.json
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """How replies are generated: greedily, the same for every system.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a comparison measures, and what it goes by.
 
     Attributes:
-        max_new_tokens: tokens a reply at most.
-        batch_size: prompts answered together.
-        dtype: type of weights and arithmetic.
+        metrics: from `select_metrics`.
+        named: whether the metrics were asked for by name; otherwise those that do not apply are
+            left out.
+        primary: key of the metric that decides; chosen by `build_results` when null.
+        decoding: how replies are generated.
+        latency_prompts: prompts that are answered alone for the waiting time; 0 for none.
+        seed: of the statistics and of the examples that reports draw.
+        suite: where the prompts come from, if they are curated ones.
+        command: what was typed.
     """
 
-    max_new_tokens: int
-    batch_size: int
-    dtype: str = "float32"
-
-
-def answer(system: System, test_set: TestSet, decoding: Decoding) -> list[Prediction]:
-    """Let one system answer every prompt of the test set.
-
-    A first batch is answered and thrown away, so that no row pays for the warm-up.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = system.load(getattr(torch, decoding.dtype), device)
-    tokenizer = load_tokenizer(system.base, system.revision)
-    prompt = test_set.data.prompt
-    headers = [encode_header(e.prompt, prompt, tokenizer) for e in test_set.examples]
-    options: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "stops": stop_ids(prompt, tokenizer),
-        "batch_size": decoding.batch_size,
-    }
-    generate(model, headers[:1], max_new_tokens=4, **options)
-    replies = generate(
-        model,
-        headers,
-        max_new_tokens=decoding.max_new_tokens,
-        progress=system.name,
-        **options,
-    )
-    return [
-        Prediction(
-            system=system.name,
-            id=example.id,
-            category=example.category,
-            prompt=prompt.header(example.prompt, tokenizer),
-            reference=example.reply,
-            prediction=reply.text,
-            stop_reason=reply.stop_reason,
-            new_tokens=reply.new_tokens,
-            seconds=reply.seconds,
-            group=example.group,
-            slices={key: str(example.meta[key]) for key in SLICES if example.meta.get(key)},
-        )
-        for example, reply in zip(test_set.examples, replies, strict=True)
-    ]
+    metrics: Mapping[str, Metric]
+    named: bool
+    primary: str | None
+    decoding: Decoding
+    latency_prompts: int
+    seed: int
+    suite: Suite | None
+    command: str
 
 
 def compare(
-    systems: Sequence[System],
-    test_set: TestSet,
-    metrics: Mapping[str, Metric],
-    decoding: Decoding,
-    *,
-    seed: int,
-    command: str,
-    output: Path,
+    systems: Sequence[System], test_set: TestSet, plan: Plan, output: Path
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Compare systems on a test set and write predictions, results and reports into a folder.
 
     Args:
-        systems: the models; one named `base` is what the others are compared with.
+        systems: who answers; one named `base` is what the others are compared with.
         test_set: the rows.
-        metrics: from `select_metrics`.
-        decoding: how replies are generated.
-        seed: of the statistics and of the examples that reports draw.
-        command: what was typed.
+        plan: what is measured.
         output: folder for the files; made when needed.
 
     Returns:
         The content of results.json and the scored rows.
+
+    Raises:
+        UserError: a metric that was asked for by name says nothing about the rows.
     """
-    rows = [row for system in systems for row in answer(system, test_set, decoding)]
-    scored = score(rows, dict(metrics))
-    setting = Setting(
+    texts = general_texts()
+    answers = {
+        system.name: answer(
+            system,
+            test_set,
+            plan.decoding,
+            latency_prompts=plan.latency_prompts,
+            texts=[one.text for one in texts],
+        )
+        for system in systems
+    }
+    rows = [row for found in answers.values() for row in found.rows]
+    metrics = dict(plan.metrics) if plan.named else applicable(plan.metrics, rows)
+    scored = score(rows, metrics)
+    results = build_results(scored, _setting(systems, test_set, plan), primary=plan.primary)
+    for name, found in answers.items():
+        results["systems"][name]["latency"]["alone"] = found.latency
+    results["forgetting"] = forgotten(
+        {name: found.general for name, found in answers.items() if found.general},
+        texts,
+        "base",
+        plan.seed,
+    )
+    results["curves"] = {one.name: curves(one.run) for one in systems if one.run is not None}
+    first = next((one for one in systems if one.run is not None), None)
+    results["data_card"] = None if first is None else first.card
+    output.mkdir(parents=True, exist_ok=True)
+    write_predictions(output / "predictions.jsonl", scored.predictions)
+    write_reports(output, results, scored.predictions)
+    return results, scored.predictions
+
+
+def write_reports(folder: Path, results: dict[str, Any], predictions: Sequence[Prediction]) -> None:
+    """Write results.json and the reports, with what people have said of the replies so far.
+
+    Args:
+        folder: of the comparison, with its predictions.jsonl and ratings.
+        results: the content of results.json; its `human` is made anew.
+        predictions: the scored rows.
+    """
+    results["human"] = summarise(folder)
+    write_results(folder / "results.json", results)
+    write_atomically(folder / "report.md", render_markdown(results, predictions))
+    write_atomically(folder / "report.html", render_html(results, predictions))
+
+
+def _setting(systems: Sequence[System], test_set: TestSet, plan: Plan) -> Setting:
+    suite = plan.suite
+    method = "greedy" if plan.decoding.temperature == 0 else "sampling"
+    return Setting(
         test_set=test_set.description,
         systems={
             system.name: {
@@ -119,24 +131,48 @@ def compare(
                 "head": system.head,
                 "trainable_params": system.trainable_params,
                 "trainable_percent": system.trainable_percent,
-                "batch_size": decoding.batch_size,
+                "batch_size": plan.decoding.batch_size,
+                "recipe": system.recipe,
+                "seed": system.config["seed_everything"] if system.run else None,
+                "baseline": system.baseline or bool(system.shots),
             }
             for system in systems
         },
-        decoding={"method": "greedy", **asdict(decoding)},
-        seed=seed,
-        command=command,
+        decoding={"method": method, **asdict(plan.decoding)},
+        seed=plan.seed,
+        command=plan.command,
         environment={
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "threads": torch.get_num_threads(),
         },
+        suite=None
+        if suite is None
+        else {
+            "name": suite.name,
+            "description": suite.description,
+            "rubric": dict(suite.rubric),
+            "sha256": suite.sha256,
+        },
     )
-    results = build_results(scored, setting)
-    output.mkdir(parents=True, exist_ok=True)
-    write_predictions(output / "predictions.jsonl", scored.predictions)
-    write_results(output / "results.json", results)
-    write_atomically(output / "report.md", render_markdown(results, scored.predictions))
-    write_atomically(output / "report.html", render_html(results, scored.predictions))
-    return results, list(scored.predictions)
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The losses of a run by optimiser step, thinned out to what a plot can show.
+
+    Args:
+        run: its folder.
+
+    Returns:
+        `train` and `val`: (step, nats a token); empty where the run has none.
+    """
+    found: dict[str, list[tuple[int, float]]] = {"train": [], "val": []}
+    file = run / "metrics.csv"
+    if file.is_file():
+        with file.open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines):
+                for name, points in found.items():
+                    if loss := row.get(f"{name}_loss"):
+                        points.append((int(row["step"]), float(loss)))
+    return {name: points[:: max(1, len(points) // POINTS)] for name, points in found.items()}

@@ -12,9 +12,12 @@ import numpy as np
 from tuner.data.encode import IGNORED, Encoded
 from tuner.errors import UserError
 from tuner.evaluation.likelihood import row_nats
+from tuner.evaluation.metric import select_metrics
+from tuner.evaluation.predictions import Prediction
+from tuner.evaluation.score import compare, estimate, score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
@@ -78,3 +81,53 @@ def text_nll(
     nats = row_nats(model, read, pad_id=0, batch_size=batch_size)
     found = dict(zip((row.row for row in read), nats, strict=True))
     return [found.get(place, (0.0, 0)) for place in range(len(rows))]
+
+
+def forgotten(
+    nats: Mapping[str, Sequence[tuple[float, int]]],
+    texts: Sequence[GeneralText],
+    base: str,
+    seed: int,
+) -> dict[str, Any] | None:
+    """Compares systems by the likelihood of general text, text by text.
+
+    Args:
+        nats: of each system, what `text_nll` gives for the texts.
+        texts: the passages.
+        base: what the others are compared with, if it is among them.
+        seed: of the statistics.
+
+    Returns:
+        `texts` (their number), `systems` (`metrics`: nats a token, and their `ci95`) and
+        `comparisons` like those of results.json; None without systems.
+    """
+    if not nats:
+        return None
+    rows = [
+        Prediction(
+            system=system,
+            id=text.id,
+            category="",
+            prompt="",
+            reference=text.text,
+            prediction="",
+            stop_reason="empty",
+            new_tokens=0,
+            seconds=0.0,
+            reference_nll=total,
+            reference_tokens=tokens,
+        )
+        for system, found in nats.items()
+        for text, (total, tokens) in zip(texts, found, strict=True)
+    ]
+    scored = score(rows, select_metrics(["nll"]))
+    estimates = estimate(scored, seed=seed)
+    pairs = [(base, system) for system in nats if system != base] if base in nats else []
+    return {
+        "texts": len(texts),
+        "systems": {
+            system: {key: of["nll"] for key, of in estimates.system(index).items()}
+            for index, system in enumerate(scored.systems)
+        },
+        "comparisons": compare(scored, estimates, pairs, "nll", seed=seed),
+    }

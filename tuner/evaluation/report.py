@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tuner.evaluation.predictions import Prediction
 
 ALPHA = 0.05
+NOTHING = "–"  # where a system has no value
 EXAMPLES = 3
 FEW = 20  # below this an interval says little
 CAVEAT = (
@@ -79,6 +80,7 @@ def build_view(results: Mapping[str, Any], predictions: Sequence[Prediction]) ->
         "worst": [
             one | _example(one["id"], [*filter(None, [base]), one["system"]], rows)
             for one in results["worst"]
+            if one["metric"] == primary
         ],
     }
 
@@ -107,7 +109,8 @@ def _environment(finalize: Callable[[object], object], *, autoescape: bool) -> E
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "value": "{:.3f}".format,
+        "value": value_of,
+        "span": lambda ends: " to ".join(map(value_of, ends)) if ends else NOTHING,
         "signed": "{:+.3f}".format,
         "p": "{:.4f}".format,
         "percent": "{:.1%}".format,
@@ -143,10 +146,17 @@ def _ticks(text: str, least: int) -> str:
     return "`" * max([least, *(len(run) + 1 for run in re.findall("`+", text))])
 
 
+def value_of(value: float | None) -> str:
+    """Returns three decimals, or a dash where there is no value."""
+    return NOTHING if value is None else f"{value:.3f}"
+
+
 def _verdict(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     if comparison["p_holm"] >= ALPHA:
         return "no clear difference"
     up = results["metric_info"][comparison["metric"]]["higher_is_better"]
+    if up is None:
+        return "higher" if comparison["delta"] > 0 else "lower"
     return "better" if (comparison["delta"] > 0) == up else "worse"
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from tuner.evaluation import stats
 from tuner.evaluation.predictions import write_atomically
 from tuner.evaluation.score import compare, estimate
+from tuner.evaluation.seeds import spread
+from tuner.evaluation.worst import losses, worst
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from tuner.evaluation.score import Scored
 
 SCHEMA = 1
-WORST = 5  # rows per system
 MOST_CELLS = 50  # values of a slice; one with more is no slice but a name
 
 
@@ -31,12 +32,14 @@ class Setting:
 
     Attributes:
         test_set: `n` (examples), `sha256` and `source`.
-        systems: for each system `base`, `head`, `trainable_params`, `trainable_percent` and
-            `batch_size`.
+        systems: for each system `base`, `head`, `trainable_params`, `trainable_percent`,
+            `batch_size`, `recipe` (what runs of several seeds share), `seed` and `baseline`
+            (whether it was not trained here and is there to be beaten).
         decoding: how replies were generated.
         seed: of generation, of the statistics and of the examples that reports draw.
         command: what was typed.
         environment: versions and hardware.
+        suite: name, description, rubric and hash of the curated prompts; None for other rows.
     """
 
     test_set: Mapping[str, Any]
@@ -45,6 +48,7 @@ class Setting:
     seed: int
     command: str
     environment: Mapping[str, Any]
+    suite: Mapping[str, Any] | None = None
 
 
 def build_results(
@@ -79,9 +83,16 @@ def build_results(
     _check(scored, setting, base, primary)
     estimates = estimate(scored, resamples, setting.seed)
     first = scored.rows[scored.systems[0]]
-    tuned = [system for system in scored.systems if system != base]
-    pairs = [(base, system) for system in tuned] if base else []
-    pairs += combinations(tuned, 2)
+    described = setting.systems
+    rivals = [s for s in scored.systems if s == base or described[s]["baseline"]]
+    tuned = [system for system in scored.systems if system not in rivals]
+    # What was not trained is compared with what was; seeds of one recipe are no rivals.
+    pairs = [(a, b) for a in rivals for b in tuned or rivals[1:] if a != b]
+    pairs += [
+        (a, b)
+        for a, b in combinations(tuned, 2)
+        if not described[a]["recipe"] or described[a]["recipe"] != described[b]["recipe"]
+    ]
     signatures = {key: metric.signatures()[key] for key, metric in scored.metrics.items()}
     return {
         "schema": SCHEMA,
@@ -93,10 +104,16 @@ def build_results(
         "base": base,
         "primary_metric": primary,
         "metric_info": {
-            key: {"higher_is_better": metric.higher_is_better, "paper": metric.paper}
+            key: {
+                "kind": metric.kind,
+                "higher_is_better": metric.higher_is_better,
+                "paper": metric.paper,
+            }
             for key, metric in scored.metrics.items()
         },
+        "suite": setting.suite and dict(setting.suite),
         "resampling": {
+            "method": "bca",
             "confidence": stats.CONFIDENCE,
             "resamples": resamples,
             "units": len(set(scored.groups)),
@@ -113,7 +130,11 @@ def build_results(
             for one in _cells(scored, [row.category for row in first], resamples, setting.seed)
         ],
         "slices": _slices(scored, resamples, setting.seed),
-        "worst": _worst(scored, tuned, primary),
+        "seeds": spread(
+            {system: described[system]["recipe"] for system in tuned}, estimates, scored.systems
+        ),
+        "worst": worst(scored, tuned),
+        "losses": losses(scored, base, tuned),
         "human": None,
     }
 
@@ -149,7 +170,7 @@ def _check(scored: Scored, setting: Setting, base: str | None, primary: str | No
 def _system(rows: Sequence[Prediction], described: Mapping[str, Any]) -> dict[str, Any]:
     seconds = np.array([row.seconds for row in rows])
     tokens = sum(row.new_tokens for row in rows)
-    keys = ("base", "head", "trainable_params", "trainable_percent")
+    keys = ("base", "head", "trainable_params", "trainable_percent", "recipe", "seed", "baseline")
     return {key: described[key] for key in keys} | {
         "latency": {
             "seconds_per_example": float(seconds.mean()),
@@ -191,19 +212,3 @@ def _slices(scored: Scored, resamples: int, seed: int) -> list[dict[str, Any]]:
         if 1 < len(set(values)) <= MOST_CELLS:
             found += [{"slice": name, **one} for one in _cells(scored, values, resamples, seed)]
     return found
-
-
-def _worst(scored: Scored, systems: Sequence[str], primary: str | None) -> list[dict[str, Any]]:
-    """Lists each system's worst rows by the primary metric; ties go by id."""
-    if primary is None:
-        return []
-    sign = 1 if scored.metrics[primary].higher_is_better else -1
-
-    def badness(row: Prediction) -> tuple[float, str]:
-        return sign * row.scores[primary], row.id
-
-    return [
-        {"system": system, "metric": primary, "id": row.id, "value": row.scores[primary]}
-        for system in systems
-        for row in sorted(scored.rows[system], key=badness)[:WORST]
-    ]

@@ -104,6 +104,27 @@ def number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def applicable(metrics: Mapping[str, Metric], rows: Sequence[Prediction]) -> dict[str, Metric]:
+    """Leaves out metrics that say nothing about the replies of any system.
+
+    Args:
+        metrics: the metric behind each key.
+        rows: every system's predictions.
+    """
+    by_system: dict[str, list[Prediction]] = {}
+    for row in rows:
+        by_system.setdefault(row.system, []).append(row)
+    answered = all(row.reference.strip() for row in rows)
+
+    def applies(metric: Metric) -> bool:
+        return (answered or not metric.needs_reference) and any(
+            metric.applies(own) for own in by_system.values()
+        )
+
+    kept = {id(metric) for metric in set(metrics.values()) if applies(metric)}
+    return {key: metric for key, metric in metrics.items() if id(metric) in kept}
+
+
 def score(
     rows: Sequence[Prediction], metrics: Mapping[str, Metric], *, clustered: bool = True
 ) -> Scored:

@@ -11,8 +11,10 @@ import torch
 import yaml
 
 from tuner.backbone import Quantize, load_base
+from tuner.data.example import Message
 from tuner.errors import UserError
-from tuner.runs import find_run, read_record
+from tuner.evaluation.baselines import BASELINES
+from tuner.runs import find_runs, read_record
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class System:
         trainable_params: number of trained parameters.
         trainable_percent: their share of all, in percent.
         run: folder of the run; None for a bare base.
+        recipe: name that runs of several seeds share; empty where a run stands for itself.
+        shots: turns that have been answered, put before every prompt.
+        baseline: whether it is one of `tuner.evaluation.baselines`, which needs no model.
     """
 
     name: str
@@ -38,6 +43,9 @@ class System:
     trainable_params: int = 0
     trainable_percent: float = 0.0
     run: Path | None = None
+    recipe: str = ""
+    shots: tuple[Message, ...] = ()
+    baseline: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -50,6 +58,13 @@ class System:
         """The run's data_card.json."""
         assert self.run is not None
         return json.loads((self.run / "data_card.json").read_text(encoding="utf-8"))
+
+    @property
+    def rendering(self) -> dict[str, Any]:
+        """Class and settings of the prompt that the run was trained with."""
+        assert self.run is not None
+        folder = next(f for f in (self.run / "adapter", self.run / "model") if f.is_dir())
+        return json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
 
     def load(self, dtype: torch.dtype, device: torch.device) -> Any:
         """The model in evaluation mode on a device.
@@ -78,32 +93,39 @@ def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[Syste
     """The systems that a user names, behind their common base.
 
     Args:
-        specs: run names or folders.
+        specs: see `find_runs`.
         root: folder of the runs.
         with_base: put the base first, under the name `base`.
 
     Raises:
-        UserError: no such run, two of one name, or runs on different bases.
+        UserError: no such run, two of one name, runs on different bases, with different renderings
+            of prompts, or that are not seeds of one recipe.
     """
     tuned: list[System] = []
     for spec in specs:
-        folder = find_run(spec, root)
-        record = read_record(folder)
-        tuned.append(
-            System(
-                name=spec if folder != Path(spec) else f"{folder.parent.name}/{folder.name}",
-                base=record["base"],
-                revision=record["revision"],
-                quantize=record["quantize"],
-                head=record["head"],
-                trainable_params=record["trainable_params"],
-                trainable_percent=record["trainable_percent"],
-                run=folder,
+        found = find_runs(spec, root)
+        for name, folder in found:
+            record = read_record(folder)
+            tuned.append(
+                System(
+                    name=name,
+                    base=record["base"],
+                    revision=record["revision"],
+                    quantize=record["quantize"],
+                    head=record["head"],
+                    trainable_params=record["trainable_params"],
+                    trainable_percent=record["trainable_percent"],
+                    run=folder,
+                    recipe=spec.rpartition("@")[0] if spec.endswith("@*") else "",
+                )
             )
-        )
     names = [system.name for system in tuned]
     if len(set(names)) < len(names):
         raise UserError(f"a run is named twice: {', '.join(names)}")
+    if taken := {"base", "few_shot", *BASELINES} & set(names):
+        raise UserError(f"{taken.pop()}: a comparison has a system of its own of this name")
+    _refuse_other_renderings(tuned)
+    _refuse_mixed_recipes(tuned)
     first = tuned[0]
     others = {system.base for system in tuned} - {first.base}
     if not with_base:
@@ -114,3 +136,42 @@ def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[Syste
             "is no common one to compare with; leave it out with --no_base"
         )
     return [System("base", first.base, first.revision, first.quantize), *tuned]
+
+
+def _refuse_other_renderings(tuned: list[System]) -> None:
+    """Refuse runs that were trained to see prompts in different forms."""
+    first = tuned[0]
+    for other in tuned[1:]:
+        if other.rendering != first.rendering:
+            raise UserError(
+                f"{first.name} and {other.name} were trained with different renderings of prompts "
+                f"({first.rendering['class_path']}, {other.rendering['class_path']}, or other "
+                "settings), so their replies are not to the same prompts"
+            )
+
+
+# What a run of another seed may have otherwise.
+OWN = ("seed_everything", "ckpt_path", "name", "config")
+
+
+def _refuse_mixed_recipes(tuned: list[System]) -> None:
+    """Refuse runs as seeds of one recipe when something else differs, or nothing does."""
+    kept: dict[str, tuple[System, dict[str, Any]]] = {}
+    seeds: dict[tuple[str, Any], str] = {}
+    for system in filter(lambda one: one.recipe, tuned):
+        config = system.config
+        seed = config["seed_everything"]
+        rest = {key: value for key, value in config.items() if key not in OWN}
+        first, expected = kept.setdefault(system.recipe, (system, rest))
+        changed = [key for key in expected | rest if rest.get(key) != expected.get(key)]
+        if changed:
+            raise UserError(
+                f"{system.recipe}@*: {first.name} and {system.name} differ in {changed[0]}, so "
+                "they are not seeds of one recipe; name the runs one by one"
+            )
+        if twin := seeds.get((system.recipe, seed)):
+            raise UserError(
+                f"{system.recipe}@*: {twin} and {system.name} have the same seed_everything "
+                f"{seed}, so they say nothing about other seeds; name the runs one by one"
+            )
+        seeds[system.recipe, seed] = system.name

@@ -6,7 +6,7 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from tuner.evaluation.report import CAVEAT, build_view, clip
+from tuner.evaluation.report import CAVEAT, build_view, clip, value_of
 from tuner.visible import visible
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _systems(results: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
                 f"{system['trainable_percent']:.3f} %",
                 f"{system['stops']['eos']:.0%}",
                 f"{system['latency']['seconds_per_example']:.3f}",
-                *(f"{system['metrics'][key]:.3f}" for key in metrics),
+                *(value_of(system["metrics"][key]) for key in metrics),
             ]
         )
     return _align(table, left=1)

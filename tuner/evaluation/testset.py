@@ -15,7 +15,11 @@ from tuner.errors import UserError
 from tuner.parser import Parser
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedTokenizerBase
+
+    from tuner.data.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -24,15 +28,17 @@ class TestSet:
 
     Attributes:
         examples: the rows, in the order of the data.
-        data: the data module they come from; its prompt renders them.
+        prompt: the rendering that the runs were trained with.
         description: `n`, `sha256` and `source`, as results.json has them.
+        train: what the first run was trained on, for the baselines.
     """
 
     __test__ = False  # pytest takes any class of this name for a test otherwise
 
     examples: list[Example]
-    data: ConversationData
+    prompt: Prompt
     description: dict[str, Any]
+    train: Sequence[Example] = ()
 
 
 def load_data(settings: dict[str, Any], overlay: Path | None = None) -> ConversationData:
@@ -94,19 +100,26 @@ def own_test_split(
     return examples
 
 
-def choose(
-    examples: list[Example], data: ConversationData, limit: int | None, seed: int
-) -> TestSet:
-    """Draw `limit` examples at random (all when null), in their order, and describe them."""
-    if limit is not None and limit < len(examples):
-        drawn = sorted(examples, key=lambda e: (fraction(seed, e.id), e.id))[:limit]
-        kept = {example.id for example in drawn}
-        examples = [example for example in examples if example.id in kept]
-    source = data.card["source"]
-    origin = source.get("path") or source.get("hub")
-    description = {
+def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+    """Draw `limit` examples at random (all when null), in their order."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    drawn = sorted(examples, key=lambda e: (fraction(seed, e.id), e.id))[:limit]
+    kept = {example.id for example in drawn}
+    return [example for example in examples if example.id in kept]
+
+
+def describe(examples: Sequence[Example], source: str) -> dict[str, Any]:
+    """What results.json says of a test set."""
+    return {
         "n": len(examples),
         "sha256": split_hash(example.id for example in examples),
-        "source": source["name"] + (f" ({origin})" if origin else ""),
+        "source": source,
     }
-    return TestSet(examples, data, description)
+
+
+def source_of(data: ConversationData) -> str:
+    """Name and place of the data."""
+    source = data.card["source"]
+    origin = source.get("path") or source.get("hub")
+    return source["name"] + (f" ({origin})" if origin else "")

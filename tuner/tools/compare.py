@@ -6,20 +6,36 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tuner.backbone import load_tokenizer
-from tuner.errors import UserError
-from tuner.evaluation.compare import Decoding, compare
+from tuner.backbone import context_length, load_tokenizer
+from tuner.data.encode import encode_header
+from tuner.errors import UserError, nearest
+from tuner.evaluation.answer import Decoding
+from tuner.evaluation.baselines import BASELINES, shots, with_shots
+from tuner.evaluation.compare import Plan, compare
 from tuner.evaluation.metric import select_metrics
-from tuner.evaluation.systems import find_systems
+from tuner.evaluation.suite import load_suite
+from tuner.evaluation.systems import System, find_systems
 from tuner.evaluation.terminal import render_summary
-from tuner.evaluation.testset import choose, load_data, own_test_split
+from tuner.evaluation.testset import (
+    TestSet,
+    describe,
+    draw,
+    load_data,
+    own_test_split,
+    source_of,
+)
 from tuner.parser import Parser
 from tuner.process import run
 
+if TYPE_CHECKING:
+    from tuner.data.example import Example, Message
+
 DESCRIPTION = """Compare tuned runs with their base: same prompts, same decoding, paired statistics.
 
-A run is named by its name (the newest finished one is taken) or by its folder.
+A run is named by its name (the newest finished one is taken), by name@version, or by its folder;
+name@* means all finished runs of a recipe that differ in their seed alone.
 """
 
 
@@ -27,15 +43,40 @@ def _parser() -> Parser:
     parser = Parser(prog="eval.py", description=DESCRIPTION)
     parser.add_argument("runs", nargs="+", help="names or folders of runs")
     parser.add_argument("--data", type=Path | None, default=None, help="YAML with other test data")
+    parser.add_argument("--suite", type=str | None, default=None, help="curated prompts: a name")
     parser.add_argument("--limit", type=int | None, default=None, help="rows, drawn at random")
     parser.add_argument("--batch_size", type=int, default=32, help="prompts answered together")
     parser.add_argument("--max_new_tokens", type=int, default=256, help="tokens a reply at most")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 for greedy replies")
+    parser.add_argument("--top_p", type=float, default=1.0, help="probability that is drawn from")
     parser.add_argument("--metrics", type=list[str] | None, default=None, help="all when null")
+    parser.add_argument("--primary", type=str | None, default=None, help="metric that decides")
+    parser.add_argument(
+        "--baselines", type=list[str], default=list(BASELINES), help="what needs no training"
+    )
+    parser.add_argument("--few_shot", type=int, default=0, help="training rows before the prompts")
+    parser.add_argument("--latency", type=int, default=8, help="prompts to take the time of")
     parser.add_argument("--output", type=Path | None, default=None, help="folder for the results")
     parser.add_argument("--seed", type=int, default=12345, help="of draws and resamples")
     parser.add_argument("--no_base", action="store_true", help="leave the base out")
     parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the runs")
     return parser
+
+
+def _check(options: Any) -> None:
+    least = {"seed": 0, "few_shot": 0, "latency": 0, "temperature": 0}
+    least |= dict.fromkeys(("limit", "batch_size", "max_new_tokens"), 1)
+    for key, low in least.items():
+        value = getattr(options, key)
+        if value is not None and not value >= low:
+            raise UserError(f"--{key}: {value} is not allowed; give {low} or more")
+    if not 0 < options.top_p <= 1:
+        raise UserError(f"--top_p: {options.top_p} is not allowed; give more than 0, up to 1")
+    if options.suite and options.data:
+        raise UserError("--suite, --data: both name the prompts; give one")
+    for name in options.baselines:
+        if name not in BASELINES:
+            raise UserError(f"--baselines: unknown '{name}'. {nearest(name, BASELINES)}")
 
 
 def evaluate(args: Sequence[str] | None) -> None:
@@ -45,38 +86,81 @@ def evaluate(args: Sequence[str] | None) -> None:
         UserError: the runs, the data or an option do not fit.
     """
     options = _parser().parse_args(args)
-    if options.seed < 0:
-        raise UserError(f"--seed: {options.seed} is not allowed; give 0 or more")
-    for key in ("limit", "batch_size", "max_new_tokens"):
-        if getattr(options, key) is not None and getattr(options, key) < 1:
-            raise UserError(f"--{key}: {getattr(options, key)} is not allowed; give 1 or more")
+    _check(options)
+    suite = load_suite(options.suite) if options.suite else None
     metrics = select_metrics(options.metrics)
+    if suite and options.metrics is None:
+        metrics |= select_metrics(suite.metrics)
+    if options.primary is not None and options.primary not in metrics:
+        raise UserError(
+            f"--primary: unknown '{options.primary}'. {nearest(options.primary, metrics)}"
+        )
     systems = find_systems(options.runs, options.logs, with_base=not options.no_base)
     tuned = [system for system in systems if system.run is not None]
-    data = load_data(tuned[0].config["data"], options.data)
     tokenizer = load_tokenizer(tuned[0].base, tuned[0].revision)
-    if options.data is None:
-        examples = own_test_split(data, tokenizer, {system.name: system.card for system in tuned})
+    home = load_data(tuned[0].config["data"])
+    train = home.prepare(tokenizer).splits["train"]
+    if suite is not None:
+        examples, source = list(suite.examples), f"suite {suite.name}"
+    elif options.data is not None:
+        other = load_data(tuned[0].config["data"], options.data)
+        splits = other.prepare(tokenizer).splits
+        examples, source = [one for split in splits.values() for one in split], source_of(other)
     else:
-        splits = data.prepare(tokenizer).splits
-        examples = [example for split in splits.values() for example in split]
-    names = "-".join(system.name.replace("/", "-") for system in tuned)
-    output = options.output or options.logs / "compare" / names
+        cards = {system.name: system.card for system in tuned}
+        examples, source = own_test_split(home, tokenizer, cards), source_of(home)
+    examples = draw(examples, options.limit, options.seed)
+    test_set = TestSet(examples, home.prompt, describe(examples, source), train)
+    first = tuned[0]
+    systems += [
+        System(name, first.base, first.revision, None, baseline=True) for name in options.baselines
+    ]
+    if options.few_shot:
+        systems.append(_few_shot(first, test_set, options))
+    names = "-".join(options.runs).replace("/", "-").replace("*", "all")
+    output = options.output or options.logs / "compare" / (
+        f"{names}-{suite.name}" if suite else names
+    )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output: cannot write to {output}: {error.strerror}") from error
-    results, rows = compare(
-        systems,
-        choose(examples, data, options.limit, options.seed),
-        metrics,
-        Decoding(options.max_new_tokens, options.batch_size),
+    plan = Plan(
+        metrics=metrics,
+        named=options.metrics is not None,
+        primary=options.primary,
+        decoding=Decoding(
+            options.max_new_tokens,
+            options.batch_size,
+            options.temperature,
+            options.top_p,
+            options.seed,
+        ),
+        latency_prompts=options.latency,
         seed=options.seed,
+        suite=suite,
         command=shlex.join(["eval.py", *(sys.argv[1:] if args is None else args)]),
-        output=output,
     )
+    results, rows = compare(systems, test_set, plan, output)
     print(render_summary(results, rows))
     print(f"Report: {output / 'report.md'} (and report.html, results.json, predictions.jsonl)")
+
+
+def _few_shot(first: System, test_set: TestSet, options: Any) -> System:
+    """The base with training rows before each prompt, as many as were asked for."""
+    tokenizer = load_tokenizer(first.base, first.revision)
+    room = context_length(first.base, first.revision)
+
+    def length(example: Example, turns: Sequence[Message]) -> int:
+        return len(encode_header(with_shots(example.prompt, turns), test_set.prompt, tokenizer))
+
+    longest = max(test_set.examples, key=lambda example: length(example, ()))
+
+    def fits(turns: Sequence[Message]) -> bool:
+        return room is None or length(longest, turns) + options.max_new_tokens <= room
+
+    turns = shots(test_set.train, options.few_shot, seed=options.seed, fits=fits)
+    return System("few_shot", first.base, first.revision, first.quantize, shots=turns)
 
 
 def main(args: Sequence[str] | None = None) -> int:

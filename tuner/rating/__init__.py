@@ -1,0 +1,1 @@
+"""Human rating: people judge answers without knowing which system wrote them."""

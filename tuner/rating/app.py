@@ -1,0 +1,241 @@
+"""The page on which people rate: plain forms, one value each, stored before they are confirmed."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from tuner.errors import UserError
+from tuner.rating.desk import LONGEST_COMMENT, Desk
+from tuner.rating.items import LONGEST_NAME, rater_name
+from tuner.visible import visible
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from tuner.rating.store import Rating, Store
+    from tuner.rating.study import Answers, Study
+
+LARGEST_POST = 128 * 1024  # bytes; a comment of the longest kind, percent-encoded, fits
+HEADERS = {
+    # Nothing but this server's own style and script; no text of a model can become either.
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "same-origin",  # without any, browsers would call the origin of a form null
+    "x-content-type-options": "nosniff",
+}
+
+
+class Guard:
+    """Lets in requests of this page alone, and says what browsers may do with the answers.
+
+    A page of another site can send requests to this machine. It cannot choose the `Origin` that its
+    browser adds; and by DNS rebinding it can make its own name mean this machine, but then its name
+    is in `Host`.
+
+    Args:
+        app: what is guarded.
+        host: name or address that the server was told to listen on.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self.app, self.names = app, {"localhost", host.lower(), socket.gethostname().lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
+        }
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            refused = "refused: this name is not that of the rating page"
+        elif scope["method"] == "POST" and headers.get("origin") != f"http://{host}":
+            refused = "refused: this was sent by another page"
+        else:
+            await self.app(scope, receive, send_with_headers)
+            return
+        await PlainTextResponse(refused, 403)(scope, receive, send_with_headers)
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in self.names:
+                return True
+            ipaddress.ip_address(name)  # an address cannot be rebound, a name can
+        except ValueError:
+            return False
+        return True
+
+
+class Pages:
+    """The pages of one study.
+
+    Args:
+        study: what is rated.
+        answers: its texts.
+        store: where ratings go.
+    """
+
+    def __init__(self, study: Study, answers: Answers, store: Store) -> None:
+        self.study, self.answers, self.store = study, answers, store
+
+    @cached_property
+    def _template(self) -> Any:
+        environment = Environment(
+            loader=PackageLoader("tuner.rating", "."),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["visible"] = visible
+        return environment.get_template("page.html.j2")
+
+    def _page(self, view: str, status: int = 200, **values: Any) -> HTMLResponse:
+        text = self._template.render(
+            view=view, study=self.study, longest_name=LONGEST_NAME, **values
+        )
+        # A lone surrogate has no UTF-8 form.
+        return HTMLResponse(text.encode("utf-8", "backslashreplace"), status)
+
+    def _desk(self, request: Request) -> Desk:
+        return self._desk_of(request.query_params.get("rater", ""))
+
+    def _desk_of(self, typed: str) -> Desk:
+        try:
+            rater = rater_name(typed)
+        except UserError as error:
+            raise HTTPException(400, str(error)) from error
+        return Desk(self.study, self.answers, self.store, rater)
+
+    def start(self, request: Request) -> Response:
+        """Ask for the name, or go on where the rater of that name was."""
+        if "rater" not in request.query_params:
+            return self._page("start", problem="")
+        try:
+            desk = self._desk(request)
+        except HTTPException as error:
+            return self._page("start", 400, problem=error.detail)
+        done = desk.done()
+        page = f"/item/{done.index(False) + 1}" if not all(done) else "/done"
+        return RedirectResponse(f"{page}?{urlencode({'rater': desk.rater})}", 303)
+
+    def item(self, request: Request) -> Response:
+        """Show an item."""
+        desk, number = self._desk(request), request.path_params["number"]
+        if not 1 <= number <= len(desk.items):
+            raise HTTPException(404, "there is no such item")
+        item = desk.items[number - 1]
+        asked, given, answers = desk.shown(item)
+        return self._page(
+            "item", rater=desk.rater, number=number, item=item, asked=asked, given=given,
+            answers=answers, marks=desk.marks()[number - 1], done=desk.done(),
+            longest_comment=LONGEST_COMMENT,
+        )  # fmt: skip
+
+    def finished(self, request: Request) -> Response:
+        """Say thanks, or what is still open."""
+        desk = self._desk(request)
+        return self._page("done", rater=desk.rater, done=desk.done())
+
+    async def save(self, request: Request) -> Response:
+        """Store one value; the answer is sent after the disk has it."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST_POST:
+                raise HTTPException(413, "that is too long")
+        return await run_in_threadpool(self._save, request, body)
+
+    def _save(self, request: Request, body: bytes) -> Response:
+        try:
+            pairs = parse_qs(
+                body.decode(), keep_blank_values=True, errors="strict", max_num_fields=10
+            )
+            fields = {key: values[-1] for key, values in pairs.items()}
+            desk = self._desk_of(fields["rater"])
+            number = request.path_params["number"]
+            rating = self._rating(desk, number, fields)
+        except (KeyError, IndexError, ValueError, UserError) as error:
+            raise HTTPException(400, str(error)) from error
+        desk.store.save([rating])
+        if "application/json" in request.headers.get("accept", ""):
+            done = desk.done()
+            return JSONResponse({"done": sum(done), "this": done[number - 1]})
+        back = f"/item/{number}?{urlencode({'rater': desk.rater})}#{fields.get('row', '')}"
+        return RedirectResponse(back, 303)
+
+    def _rating(self, desk: Desk, number: int, fields: dict[str, str]) -> Rating:
+        if not 1 <= number <= len(desk.items):
+            raise IndexError("there is no such item")
+        item = desk.items[number - 1]
+        match fields["kind"]:
+            case "score":
+                # By number, as the name of a criterion may be anything.
+                criteria = {str(n): name for n, name in enumerate(self.study.criteria)}
+                criterion = criteria[fields["criterion"]]
+                return desk.score(item, fields["answer"], criterion, fields["value"])
+            case "preference":
+                first, second = fields["pair"]
+                return desk.preference(item, (first, second), fields["value"])
+            case "comment":
+                return desk.comment(item, fields["value"])
+            case kind:
+                raise ValueError(f"there is no kind {kind!r}")
+
+    def failed(self, request: Request, error: Exception) -> Response:
+        """Say in words what went wrong; the page tries again after a 503."""
+        if isinstance(error, HTTPException):
+            return PlainTextResponse(visible(error.detail), error.status_code)
+        return PlainTextResponse(visible(str(error)), 503)
+
+
+def build_app(study: Study, answers: Answers, store: Store, host: str) -> Starlette:
+    """The web application of a study.
+
+    Args:
+        study: what is rated.
+        answers: its texts.
+        store: where ratings go.
+        host: name or address that the server listens on.
+
+    Returns:
+        An ASGI application.
+    """
+    pages = Pages(study, answers, store)
+    return Starlette(
+        routes=[
+            Route("/", pages.start),
+            Route("/item/{number:int}", pages.item),
+            Route("/item/{number:int}", pages.save, methods=["POST"]),
+            Route("/done", pages.finished),
+            Mount("/static", StaticFiles(packages=[("tuner.rating", "static")])),
+        ],
+        middleware=[Middleware(Guard, host=host)],
+        exception_handlers={HTTPException: pages.failed, UserError: pages.failed},
+    )

@@ -1,0 +1,51 @@
+"""`tuner report`: the reports of a comparison once more, with the ratings that have come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tuner.errors import UserError
+from tuner.evaluation.compare import write_reports
+from tuner.evaluation.predictions import read_predictions
+from tuner.parser import Parser
+from tuner.process import run
+from tuner.rating.study import find_comparison
+
+DESCRIPTION = """Write results.json and the reports of a comparison anew, with people's ratings.
+
+Nothing is generated or scored again.
+"""
+
+
+def report(args: Sequence[str] | None) -> None:
+    """Parse, read, write.
+
+    Raises:
+        UserError: there is no such comparison.
+    """
+    parser = Parser(prog="tuner report", description=DESCRIPTION)
+    parser.add_argument("comparison", help="name or folder of a comparison")
+    parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the runs")
+    options = parser.parse_args(args)
+    folder = find_comparison(options.comparison, options.logs)
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        predictions = read_predictions(folder / "predictions.jsonl")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: cannot read the comparison: {error}") from error
+    write_reports(folder, results, predictions)
+    print(f"Report: {folder / 'report.md'} (and report.html, results.json)")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        args: command line; that of the process when null.
+
+    Returns:
+        The exit code.
+    """
+    return run(lambda: report(args))
