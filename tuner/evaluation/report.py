@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tuner.evaluation.predictions import Prediction
 
 ALPHA = 0.05
-NOTHING = "–"  # where a system has no value
+NOTHING = "-"  # where a system has no value
 EXAMPLES = 3
 FEW = 20  # below this an interval says little
 CAVEAT = (
