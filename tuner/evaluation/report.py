@@ -110,7 +110,7 @@ def _environment(finalize: Callable[[object], object], *, autoescape: bool) -> E
     )
     environment.filters |= {
         "value": value_of,
-        "span": lambda ends: " to ".join(map(value_of, ends)) if ends else NOTHING,
+        "span": _span,
         "signed": "{:+.3f}".format,
         "p": "{:.4f}".format,
         "percent": "{:.1%}".format,
@@ -149,6 +149,10 @@ def _ticks(text: str, least: int) -> str:
 def value_of(value: float | None) -> str:
     """Returns three decimals, or a dash where there is no value."""
     return NOTHING if value is None else f"{value:.3f}"
+
+
+def _span(ends: Sequence[float] | None) -> str:
+    return NOTHING if ends is None else " to ".join(map(value_of, ends))
 
 
 def _verdict(comparison: Mapping[str, Any], results: Mapping[str, Any]) -> str:
