@@ -1,0 +1,77 @@
+"""Waiting times, with a model that takes a known time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.heads.test_contract import made
+from tuner.backbone import load_tokenizer
+from tuner.evaluation.latency import measure_latency, merged
+
+
+class Slow(torch.nn.Module):
+    """Writes six tokens, the first after 40 ms, the others after 10 ms each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.prompts: list[int] = []
+
+    def generate(self, *, input_ids: Any, stopping_criteria: Any = (), **_: Any) -> Any:
+        self.prompts.append(len(input_ids))
+        for token in range(6):
+            time.sleep(0.04 if token == 0 else 0.01)
+            input_ids = torch.cat([input_ids, torch.full((len(input_ids), 1), 9)], dim=1)
+            for ask in stopping_criteria:
+                ask(input_ids, None)
+        return input_ids
+
+
+def test_first_token_and_pace_are_told_apart(tiny_base: Path) -> None:
+    model = Slow()
+    found = measure_latency(
+        model,
+        [[3, 4, 5]] * 3,
+        tokenizer=load_tokenizer(str(tiny_base)),
+        stops=[1],
+        max_new_tokens=500,
+    )
+    assert model.prompts == [1] * 4, "one to warm up, then each prompt alone"
+    assert (found["prompts"], found["batch_size"], found["max_new_tokens"]) == (3, 1, 64)
+    assert 0.04 <= found["first_token_p50"] <= found["first_token_p95"] < found["p50"]
+    assert found["p50"] >= 0.09
+    assert 20 < found["new_tokens_per_second"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("head", "kind", "folds"),
+    [
+        ("LoRA", "float32", True),
+        ("IA3", "float32", True),
+        ("LoRA", "nf4", False),
+        ("PromptTuning", "float32", False),
+        ("PrefixTuning", "float32", False),
+        ("Full", "float32", False),
+    ],
+)
+def test_an_adapter_folded_into_the_weights_answers_the_same(
+    head: str, kind: str, folds: bool, tiny_base: Path
+) -> None:
+    model: Any = made(head, tiny_base, kind)[1].eval()
+    torch.manual_seed(0)
+    for weight in filter(lambda p: p.requires_grad, model.parameters()):
+        weight.data += 0.05 * torch.randn_like(weight)  # as if trained
+    ids = torch.arange(3, 23)[None]
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+    whole = merged(model)
+    assert (whole is not None) == folds
+    if whole is not None:
+        assert not any("lora" in name for name, _ in whole.named_modules())
+        with torch.inference_mode():
+            assert torch.allclose(whole(input_ids=ids).logits, before, atol=1e-3)
