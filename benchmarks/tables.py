@@ -113,9 +113,30 @@ def data_table() -> str:
     return "\n".join(lines)
 
 
+def resampling_table() -> str:
+    """Seconds of scoring a comparison and of its statistics."""
+    result = json.loads((RESULTS / "resampling.json").read_text(encoding="utf-8"))
+    lines = [f"| step ({result['cpus']} CPU cores) | median | all |", "|---|--:|---|"]
+    what = {
+        "scoring": f"scoring {result['rows'] * result['systems']:,} replies by "
+        f"{result['metrics']} metrics",
+        "statistics": f"{result['resamples']:,} resamples of {result['rows']:,} rows, "
+        f"{result['systems']} systems, with intervals and p of every pair and metric",
+    }
+    for step, times in result["seconds"].items():
+        spread = ", ".join(f"{seconds:.2f}" for seconds in sorted(times))
+        lines.append(f"| {what[step]} | {statistics.median(times):.2f} s | {spread} |")
+    return "\n".join(lines)
+
+
 PAGES = {
     "README.md": {"results": table},
-    "docs/benchmarks.md": {"fit": fit_table, "data": data_table, "startup": startup_table},
+    "docs/benchmarks.md": {
+        "fit": fit_table,
+        "data": data_table,
+        "startup": startup_table,
+        "resampling": resampling_table,
+    },
 }
 
 
