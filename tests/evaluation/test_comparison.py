@@ -139,8 +139,11 @@ def test_a_suite_brings_prompts_expectations_and_a_rubric(
     for item in items:
         item.setdefault("reference", "I cannot tell you that.")
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(suite))
-    fit("--name=lora", *SHORT)
-    results = evaluate("lora", "--suite", str(tmp_path / "mine.yaml"), *FAST)
+    run = fit("--name=lora", *SHORT)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    Path(config["data"]["source"]["init_args"]["path"]).unlink()  # not needed any more
+    mine = str(tmp_path / "mine.yaml")
+    results = evaluate("lora", "--suite", mine, "--baselines", "[]", *FAST)
     assert results["test_set"]["n"] == 2
     assert results["test_set"]["source"] == "suite mine"
     assert results["suite"]["rubric"] == {"tone": "The reply is polite."}

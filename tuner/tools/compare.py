@@ -99,7 +99,9 @@ def evaluate(args: Sequence[str] | None) -> None:
     tuned = [system for system in systems if system.run is not None]
     tokenizer = load_tokenizer(tuned[0].base, tuned[0].revision)
     home = load_data(tuned[0].config["data"])
-    train = home.prepare(tokenizer).splits["train"]
+    # Other prompts need the run's own data for the baselines alone.
+    learned = options.baselines or options.few_shot
+    train = home.prepare(tokenizer).splits["train"] if learned else []
     if suite is not None:
         examples, source = list(suite.examples), f"suite {suite.name}"
     elif options.data is not None:
