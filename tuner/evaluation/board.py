@@ -50,7 +50,6 @@ def write_board(
                 "reply": reply.prediction,
             }
             said = "\n\n".join(f"{key}\n\n{fence(clip(text))}" for key, text in texts.items())
-            # The writer encodes strictly; a lone surrogate is an escape by then.
             writer.add_text(f"example {number}", said)
         writer.close()
 

@@ -65,7 +65,9 @@ def primary_differences(results: Results) -> Plot | None:
         axes.axvline(0, color=FAINT, linewidth=0.8)
         for place, one in enumerate(pairs):
             _interval(axes, one, place, COLOURS[0])
-        axes.set_yticks(range(len(pairs)), [f"{short(o['b'])}\n− {short(o['a'])}" for o in pairs])
+        axes.set_yticks(
+            range(len(pairs)), [f"{short(o['b'])}\nminus {short(o['a'])}" for o in pairs]
+        )
         axes.invert_yaxis()
         axes.grid(axis="x")
 
@@ -74,7 +76,7 @@ def primary_differences(results: Results) -> Plot | None:
     return Plot(
         title,
         draw(0.7 + 0.48 * len(pairs), paint, f"{title} with 95 % intervals", "differences"),
-        f"95 % intervals. Filled: p below {ALPHA} after Holm. Right of the line: the first has more.",
+        f"95 % intervals. Filled: p below {ALPHA} after Holm. Right of the line: more.",
     )
 
 
@@ -108,7 +110,7 @@ def all_differences(results: Results) -> Plot | None:
     return Plot(
         title,
         draw(height, paint, f"{title}, with 95 % intervals", "metrics"),
-        "Filled: p below 0.05 after Holm. Metrics whose interval leaves −1 to 1 are in the table.",
+        "Filled: p below 0.05 after Holm. Metrics whose interval leaves -1 to 1 are in the table.",
     )
 
 
@@ -141,7 +143,7 @@ def metric_bars(results: Results) -> Plot | None:
         _legend(axes, list(systems), results)
 
     return Plot(
-        "Metrics",
+        "Metrics by system",
         draw(
             0.9 + len(keys) * max(0.3, 0.13 * len(systems)),
             paint,
@@ -174,6 +176,7 @@ def loss_curves(results: Results) -> Plot | None:
         if min(values) > 0 and max(values) > 20 * min(values):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("nats a token")
         axes.grid()
@@ -232,7 +235,7 @@ def waiting_times(results: Results) -> Plot | None:
     return Plot(
         "Waiting time",
         draw(0.9 + 0.42 * len(rows), paint, label, "latency"),
-        "Prompts answered alone. Bars: median reply; lines: to the 95th percentile; dots: first token.",
+        "Answered alone. Bars: median; lines: to the 95th percentile; dots: first token.",
     )
 
 
@@ -245,6 +248,8 @@ def quality_by_size(results: Results) -> Plot | None:
         return None
 
     def paint(axes: Any) -> None:
+        from matplotlib.ticker import EngFormatter
+
         for name, one in known.items():
             value, ends = one["metrics"][primary], one["ci95"][primary]
             if name not in trained:
@@ -256,6 +261,8 @@ def quality_by_size(results: Results) -> Plot | None:
                 axes.plot([x, x], ends, color=colour_of(name, results), linewidth=1)
             axes.plot(x, value, mark, color=colour_of(name, results))
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.xaxis.set_minor_formatter("")
         sizes = [known[name]["trainable_params"] for name in trained]
         axes.set_xlim(min(sizes) / 4, max(sizes) * 4)
         axes.set_xlabel("trainable parameters")
@@ -280,15 +287,9 @@ def _interval(
     axes: Any, one: Mapping[str, Any], place: float, colour: str, mark: str = "o"
 ) -> None:
     clear = one["p_holm"] is not None and one["p_holm"] < ALPHA
+    look: dict[str, Any] = {"color": colour, "markersize": 6}
     axes.plot(one["ci95"], [place, place], color=colour, linewidth=1.6)
-    axes.plot(
-        one["delta"],
-        place,
-        mark,
-        color=colour,
-        markersize=6,
-        markerfacecolor=colour if clear else "#ffffff",
-    )
+    axes.plot(one["delta"], place, mark, markerfacecolor=colour if clear else "#ffffff", **look)
 
 
 def _legend(

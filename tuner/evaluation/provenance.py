@@ -9,6 +9,7 @@ from tuner.evaluation.layout import Cell, Table, count_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_COUNTS = {"rows_in": "rows in", "rows_out": "rows out", "truncated": "trimmed"}
 _LEAKS = {
     "prompts_exact": "question letter for letter",
     "prompts_in_train": "question but for case and punctuation",
@@ -28,15 +29,7 @@ def card_tables(card: Mapping[str, Any] | None) -> list[Table]:
     if card is None:
         return []
     source = [(key, str(value)) for key, value in card.get("source", {}).items()]
-    source += [
-        (name, count_of(card[key]))
-        for key, name in (
-            ("rows_in", "rows in"),
-            ("rows_out", "rows out"),
-            ("truncated", "trimmed"),
-        )
-        if key in card
-    ]
+    source += [(name, count_of(card[key])) for key, name in _COUNTS.items() if key in card]
     source += [(f"redacted, {key}", count_of(n)) for key, n in card.get("redacted", {}).items()]
     dropped = [(reason, count_of(n)) for reason, n in card.get("dropped", {}).items()]
     keys = ("rows", "groups", "tokens", "supervised_tokens")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
@@ -71,7 +71,7 @@ def short(name: str) -> str:
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
+def _settings() -> Generator[None]:
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():

@@ -38,9 +38,7 @@ def render_summary(results: Mapping[str, Any], predictions: Sequence[Prediction]
     lines += ["", *_systems(results)]
     left_out = len(results["metric_info"]) - len(headline(results))
     if left_out:
-        lines += _wrap(
-            f"Metrics left to the report: {left_out}; so are slices and worst cases.", ""
-        )
+        lines += _wrap(f"{left_out} further metrics, slices and worst cases: see the report.", "")
     for number, example in enumerate(view["examples"], start=1):
         first = example["first"]
         lines += ["", _cut(f"Example {number} of {len(view['examples'])} (random): {first.id}")]

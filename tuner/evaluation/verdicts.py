@@ -103,9 +103,9 @@ def _baseline(one: Mapping[str, Any], results: Mapping[str, Any]) -> Sentence:
 
 
 def _forgetting(results: Mapping[str, Any]) -> list[Sentence]:
-    found = results.get("forgetting")
+    found: Mapping[str, Any] = results.get("forgetting") or {"comparisons": []}
     said: list[Sentence] = []
-    for one in found["comparisons"] if found else []:
+    for one in found["comparisons"]:
         a, b = (found["systems"][one[side]]["metrics"] for side in "ab")
         numbers = (
             f"{value_of(a)} to {value_of(b)} nats a token on {found['texts']} passages "
@@ -182,9 +182,9 @@ def _cautions(results: Mapping[str, Any], decisive: list[dict[str, Any]]) -> lis
     if known:
         said.append(
             Sentence(
-                f"A true difference of about {value_of(max(known))} in {results['primary_metric']} "
-                "would be found with four of five test sets like this one",
-                "before Holm's adjustment; a smaller one may well go unnoticed",
+                f"Smallest detectable difference in {results['primary_metric']}",
+                f"about {value_of(max(known))} would be found with four of five test sets like "
+                "this one, before Holm's adjustment; a smaller one may well go unnoticed",
             )
         )
     if not results["seeds"] and results["comparisons"]:

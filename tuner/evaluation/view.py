@@ -124,14 +124,19 @@ def _cases(
         {
             "system": one["system"],
             "id": one["id"],
-            "change": f"{value_of(one['base'])} to {value_of(one['value'])} ({signed(one['delta'])})"
-            if "base" in one
-            else value_of(one["value"]),
+            "change": _change(one),
             **_example(one["id"], [*base, one["system"]], rows),
         }
         for one in cases
         if one["metric"] == results["primary_metric"]
     ]
+
+
+def _change(one: Mapping[str, Any]) -> str:
+    value = value_of(one["value"])
+    return (
+        f"{value_of(one['base'])} to {value} ({signed(one['delta'])})" if "base" in one else value
+    )
 
 
 def _example(name: str, systems: Sequence[str], rows: Rows) -> dict[str, Any]:
