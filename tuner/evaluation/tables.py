@@ -12,7 +12,6 @@ from tuner.evaluation.layout import (
     count_of,
     p_of,
     percent,
-    percents,
     signed,
     signed_span,
     span_of,
@@ -23,7 +22,6 @@ from tuner.evaluation.verdicts import verdict_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tuner.evaluation.predictions import Prediction
 
 HEADLINES = (
     *("bleu", "chrf", "rouge1", "rouge2", "rougeL"),
@@ -75,10 +73,11 @@ def _wait(system: Mapping[str, Any]) -> float | None:
 
 
 def _values(one: Mapping[str, Any], keys: Sequence[str]) -> list[Cell]:
-    return [_estimate(one["metrics"].get(key), one["ci95"].get(key)) for key in keys]
+    return [estimate(one["metrics"].get(key), one["ci95"].get(key)) for key in keys]
 
 
-def _estimate(value: float | None, ends: Sequence[float] | None) -> Cell:
+def estimate(value: float | None, ends: Sequence[float] | None) -> Cell:
+    """A value with its interval behind it."""
     return Cell(value_of(value), "" if ends is None else span_of(ends))
 
 
@@ -179,128 +178,3 @@ def slices(results: Mapping[str, Any]) -> list[Table]:
         )
         for name, table in found.items()
     ]
-
-
-def human(results: Mapping[str, Any]) -> list[Table]:
-    """What people have said: success and means, preferences, agreement."""
-    found = results["human"]
-    if found is None or found["problem"]:
-        return []
-    criteria = list(next(iter(found["systems"].values()), {"scores": {}})["scores"])
-    scores = [
-        (
-            Cell(name),
-            _share(one["success"]["rate"], one["success"]["ci95"]),
-            Cell(count_of(one["success"]["n"])),
-            *(_estimate(of["mean"], of["ci95"]) for of in one["scores"].values()),
-        )
-        for name, one in found["systems"].items()
-    ]
-    pairs = [
-        (
-            Cell(one["b"]),
-            Cell(one["a"]),
-            *(Cell(count_of(one[key])) for key in ("wins", "losses", "ties")),
-            _share(one["win_rate"], one["ci95"]),
-            *(Cell(p_of(one[key])) for key in ("p", "p_holm")),
-        )
-        for one in found["pairs"]
-    ]
-    agreed = {**found["agreement"]["scores"], "preference": found["agreement"]["preference"]}
-    agreement = [
-        (
-            Cell(name),
-            _estimate(one["alpha"], one["ci95"]),
-            Cell(percent(one["raw"])),
-            Cell(one["reason"] or ""),
-        )
-        for name, one in agreed.items()
-    ]
-    head = ("system", f"success ({found['success_from']} or more)", "ratings", *criteria)
-    return [
-        Table("Scores from 1 to 5", head, scores),
-        Table(
-            "Preferences, prompt by prompt",
-            (
-                "system",
-                "against",
-                "wins",
-                "losses",
-                "ties",
-                "win rate",
-                "p (sign test)",
-                "p (Holm)",
-            ),
-            pairs,
-            left=2,
-        ),
-        Table(
-            "Agreement of raters",
-            ("criterion", "Krippendorff's alpha", "equal pairs", "remark"),
-            agreement,
-        ),
-    ]
-
-
-def _share(value: float | None, ends: Sequence[float] | None) -> Cell:
-    return Cell(percent(value), "" if ends is None else percents(ends))
-
-
-def spread(results: Mapping[str, Any]) -> list[Table]:
-    """How far the seeds of a recipe lie apart, a table a recipe."""
-    return [
-        Table(
-            f"{recipe}: {len(found['runs'])} runs",
-            ("metric", "mean", "standard deviation", "lowest", "highest"),
-            [
-                (Cell(label_of(key, results)), *(Cell(value_of(one[k])) for k in _SPREAD))
-                for key, one in found["metrics"].items()
-            ],
-        )
-        for recipe, found in results["seeds"].items()
-    ]
-
-
-_SPREAD = ("mean", "sd", "min", "max")
-
-
-def metrics(results: Mapping[str, Any], rows: Sequence[Prediction]) -> Table:
-    """How each metric was computed, and for how many rows of each system it has a value."""
-    signatures = next(iter(results["systems"].values()))["signatures"]
-    counts = {
-        key: [
-            sum(key in row.scores for row in rows if row.system == name)
-            for name in results["systems"]
-        ]
-        for key in signatures
-    }
-    return Table(
-        "Metrics",
-        ("metric", "signature", "after", "rows with a value"),
-        [
-            (
-                Cell(label_of(key, results)),
-                Cell(signature),
-                Cell(results["metric_info"][key]["paper"]),
-                Cell(" to ".join(dict.fromkeys(map(str, (min(counts[key]), max(counts[key])))))),
-            )
-            for key, signature in signatures.items()
-        ],
-        left=3,
-    )
-
-
-def settings(results: Mapping[str, Any]) -> Table:
-    """Everything else that a comparison was made with."""
-    test_set, drawn = results["test_set"], results["resampling"]
-    rows = [(f"test set, {key}", value) for key, value in test_set.items()]
-    rows += [(f"decoding, {key}", value) for key, value in results["decoding"].items()]
-    rows += [("resampling", f"{drawn['resamples']} resamples of {drawn['units']} units")]
-    rows += [("seed", results["seed"])]
-    for name, one in results["systems"].items():
-        said = f"base {one['base']}, {one['trainable_params']:,} trainable parameters"
-        seed = "" if one["seed"] is None else f", training seed {one['seed']}"
-        batch = f", {one['latency']['seconds_per_example']:.3f} s a reply in batches of "
-        rows.append((f"system, {name}", said + seed + batch + f"{one['latency']['batch_size']}"))
-    rows += list(results["environment"].items())
-    return Table("Setting", ("what", "value"), [(Cell(k), Cell(str(v))) for k, v in rows], left=2)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.evaluation import tables
 from tuner.evaluation.layout import FEW, Cell, Table, signed, value_of
-from tuner.evaluation.provenance import card_tables
+from tuner.evaluation.provenance import card_tables, metrics, settings
+from tuner.evaluation.uncertainty import human, spread
 from tuner.evaluation.verdicts import sentences
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ def build_view(results: Mapping[str, Any], predictions: Sequence[Prediction]) ->
         "kinds": tables.by_kind(results),
         "differences": tables.differences(results, "primary"),
         "further": tables.differences(results, "secondary"),
-        "spread": tables.spread(results),
-        "ratings": tables.human(results),
+        "spread": spread(results),
+        "ratings": human(results),
         "slices": tables.slices(results),
         "card": card_tables(results.get("data_card")),
-        "metrics": tables.metrics(results, predictions),
-        "settings": tables.settings(results),
+        "metrics": metrics(results, predictions),
+        "settings": settings(results),
         "examples": [_example(name, list(systems), rows) for name in drawn],
         "worst": _cases(results["worst"], results, rows),
         "losses": _cases(results["losses"], results, rows),
