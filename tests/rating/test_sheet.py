@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from tuner.errors import UserError
 from tuner.rating.desk import Desk
-from tuner.rating.sheet import guard, read_sheet, unguard, write_sheet
+from tuner.rating.sheet import read_sheet, write_sheet
 from tuner.rating.store import Rating, Store
 from tuner.rating.study import Answers, Study, read_answers
+from tuner.spreadsheet import guard, unguard
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=1", "'=1", "\uff1d1", "''=1"]
 

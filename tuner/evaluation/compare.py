@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tuner.evaluation.answer import Decoding, answer
+from tuner.evaluation.board import write_board
 from tuner.evaluation.forgetting import forgotten, general_texts
 from tuner.evaluation.human import summarise
-from tuner.evaluation.predictions import Prediction, write_atomically, write_predictions
+from tuner.evaluation.predictions import (
+    Prediction,
+    write_atomically,
+    write_predictions,
+    write_table,
+)
 from tuner.evaluation.report import render_html, render_markdown
 from tuner.evaluation.results import Setting, build_results, write_results
 from tuner.evaluation.score import applicable, score
@@ -118,6 +124,8 @@ def write_reports(folder: Path, results: dict[str, Any], predictions: Sequence[P
     write_results(folder / "results.json", results)
     write_atomically(folder / "report.md", render_markdown(results, predictions))
     write_atomically(folder / "report.html", render_html(results, predictions))
+    write_table(folder / "predictions.csv", predictions)
+    write_board(folder / "tensorboard", results, predictions)
 
 
 def _setting(systems: Sequence[System], test_set: TestSet, plan: Plan) -> Setting:

@@ -10,15 +10,19 @@ A row of predictions.jsonl:
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tuner.errors import UserError
+from tuner.spreadsheet import MARK, guard
+from tuner.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 StopReason = Literal["eos", "length", "empty"]
@@ -83,6 +87,27 @@ def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
     write_atomically(
         path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
     )
+
+
+def write_table(path: Path, rows: Sequence[Prediction]) -> None:
+    """Writes the rows as a CSV file for a spreadsheet, which shows each text and computes none.
+
+    What cannot be seen stands as its escape; the exact texts are in predictions.jsonl.
+    """
+    metrics = list(dict.fromkeys(key for row in rows for key in row.scores))
+    slices = list(dict.fromkeys(name for row in rows for name in row.slices))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    before, behind = ("system", "id", "category"), ("stop_reason", "new_tokens", "seconds")
+    texts = ("prompt", "reference", "prediction")
+    head = [*before, *(f"slice {name}" for name in slices), *behind, *metrics, *texts]
+    writer.writerow(guard(visible(name)) for name in head)
+    for row in rows:
+        cells = [*(getattr(row, name) for name in before), *map(row.slices.get, slices)]
+        cells += [*(getattr(row, name) for name in behind), *map(row.scores.get, metrics)]
+        cells += [getattr(row, name) for name in texts]
+        writer.writerow(guard(visible(c)) if isinstance(c, str) else c for c in cells)
+    write_atomically(path, MARK + text.getvalue())
 
 
 def read_predictions(path: Path) -> list[Prediction]:

@@ -1,4 +1,4 @@
-"""The summary of a comparison in plain text, at most 100 columns wide."""
+"""The summary of a comparison in plain text, at most 100 columns wide whatever is measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import textwrap
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from tuner.evaluation.report import CAVEAT, build_view, clip, value_of
+from tuner.evaluation.layout import span_of, value_of
+from tuner.evaluation.tables import headline
+from tuner.evaluation.view import build_view, clip
 from tuner.visible import visible
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _HALF = "\0"  # never in the text, as `visible` escapes it
 
 
 def render_summary(results: Mapping[str, Any], predictions: Sequence[Prediction]) -> str:
-    """Returns the systems, their differences, the verdicts and the report's examples as plain text.
+    """Returns the verdicts, the systems with the metrics that fit, and the report's examples.
 
     Args:
         results: the content of results.json.
@@ -30,11 +32,13 @@ def render_summary(results: Mapping[str, Any], predictions: Sequence[Prediction]
     view = build_view(results, predictions)
     test_set = results["test_set"]
     lines = [_cut(f"{view['title']} on {test_set['n']} examples of {test_set['source']}"), ""]
-    lines += _systems(results, view["metrics"])
-    if view["comparisons"]:
-        lines += ["", *_differences(view["comparisons"]), ""]
-        lines += [line for sentence in view["verdicts"] for line in _wrap(sentence, "")]
-        lines += _wrap(CAVEAT, "")
+    for sentence in view["verdicts"]:
+        first, *rest = _wrap(sentence.text, "  ")
+        lines += [f"- {first[2:]}", *rest]
+    lines += ["", *_systems(results)]
+    left_out = len(results["metric_info"]) - len(headline(results))
+    if left_out:
+        lines += _wrap(f"{left_out} further metrics, slices and worst cases: see the report.", "")
     for number, example in enumerate(view["examples"], start=1):
         first = example["first"]
         lines += ["", _cut(f"Example {number} of {len(view['examples'])} (random): {first.id}")]
@@ -44,37 +48,24 @@ def render_summary(results: Mapping[str, Any], predictions: Sequence[Prediction]
     return "\n".join(lines) + "\n"
 
 
-def _systems(results: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    table = [["system", "trainable", "ended", "s/example", *metrics]]
-    for name, system in results["systems"].items():
-        table.append(
-            [
-                name,
-                f"{system['trainable_percent']:.3f} %",
-                f"{system['stops']['eos']:.0%}",
-                f"{system['latency']['seconds_per_example']:.3f}",
-                *(value_of(system["metrics"][key]) for key in metrics),
-            ]
-        )
-    return _align(table, left=1)
-
-
-def _differences(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    table = [["system", "against", "metric", "difference", "95 % interval", "p (Holm)", "verdict"]]
-    for one in comparisons:
-        low, high = one["ci95"]
-        table.append(
-            [
-                one["b"],
-                one["a"],
-                one["metric"],
-                f"{one['delta']:+.3f}",
-                f"{low:+.3f} to {high:+.3f}",
-                f"{one['p_holm']:.4f}",
-                one["verdict"],
-            ]
-        )
-    return _align(table, left=3)
+def _systems(results: Mapping[str, Any]) -> list[str]:
+    """A table with the interval of the primary metric and as many others as there is room for."""
+    systems, keys = results["systems"], headline(results)
+    columns = [
+        ["system", *systems],
+        ["trainable", *(f"{one['trainable_percent']:.3f} %" for one in systems.values())],
+    ]
+    primary = results["primary_metric"]
+    for key in keys:
+        columns.append([key, *(value_of(one["metrics"][key]) for one in systems.values())])
+        if key == primary:
+            spans = (one["ci95"][key] for one in systems.values())
+            columns.append(["95 % interval", *map(span_of, spans)])
+    ends = ["ended", *(f"{one['stops']['eos']:.0%}" for one in systems.values())]
+    columns.insert(2 + 2 * bool(primary), ends)
+    widths = [max(_columns(_cut(cell, _NAME)) for cell in column) + 2 for column in columns]
+    shown = [column for n, column in enumerate(columns) if sum(widths[: n + 1]) - 2 <= WIDTH]
+    return _align([*zip(*shown, strict=True)], left=1)
 
 
 def _align(table: Sequence[Sequence[str]], left: int) -> list[str]:

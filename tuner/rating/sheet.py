@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tuner.errors import UserError, nearest
 from tuner.rating.desk import TIE, Desk
 from tuner.rating.items import rater_name
+from tuner.spreadsheet import guard, unguard
 from tuner.visible import visible
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from tuner.rating.study import Answers, Study
 
 FIXED = ("study", "rater", "item", "prompt")
-# What a spreadsheet takes for the beginning of a formula, the wide forms included.
-FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 LONGEST_CELL = 10_000_000  # characters; the csv module's own limit is too small for some answers
 
 
@@ -73,17 +72,6 @@ def read_sheet(file: Path, study: Study, answers: Answers, store: Store) -> list
             return list(_read(file, csv.reader(lines, delimiter=delimiter), study, answers, store))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--import: cannot read {file}: {error}") from error
-
-
-def guard(cell: str) -> str:
-    """The cell with an apostrophe before what a spreadsheet would compute; `unguard` undoes it."""
-    inner = cell.lstrip("' \n")
-    return f"'{cell}" if inner.startswith(FORMULA) else cell
-
-
-def unguard(cell: str) -> str:
-    """The cell as it was before `guard`."""
-    return cell[1:] if cell.startswith("'") and guard(cell[1:]) == cell else cell
 
 
 def _header(desk: Desk) -> list[str]:

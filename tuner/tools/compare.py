@@ -145,7 +145,7 @@ def evaluate(args: Sequence[str] | None) -> None:
     )
     results, rows = compare(systems, test_set, plan, output)
     print(render_summary(results, rows))
-    print(f"Report: {output / 'report.md'} (and report.html, results.json, predictions.jsonl)")
+    print(f"Report: {output / 'report.html'} (and report.md, results.json, predictions.jsonl)")
 
 
 def _few_shot(first: System, test_set: TestSet, options: Any) -> System:

@@ -36,7 +36,7 @@ def report(args: Sequence[str] | None) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: cannot read the comparison: {error}") from error
     write_reports(folder, results, predictions)
-    print(f"Report: {folder / 'report.md'} (and report.html, results.json)")
+    print(f"Report: {folder / 'report.html'} (and report.md, results.json)")
 
 
 def main(args: Sequence[str] | None = None) -> int:
