@@ -200,20 +200,31 @@ def large_base(make_base: Callable[..., Path]) -> Path:
     )  # fmt: skip
 
 
-@pytest.fixture
-def full_rows(tmp_path: Path) -> Path:
-    """Eight rows of exactly 256 tokens, nearly all with loss."""
-    file = tmp_path / "rows.jsonl"
+@pytest.fixture(scope="module")
+def deep_base(make_base: Callable[..., Path]) -> Path:
+    """A base with more layers and a smaller vocabulary: 40 million parameters."""
+    return make_base(
+        hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8,
+        num_key_value_heads=4, vocab_size=16384,
+    )  # fmt: skip
+
+
+def write_rows(folder: Path, length: int) -> Path:
+    """Eight rows of exactly so many tokens, nearly all with loss."""
+    file = folder / "rows.jsonl"
     words = ["of", "and", "to", "in", "is", "for", "on", "with"]
-    rows = [
-        {"prompt": "the", "completion": " ".join(["the", *(words[i * n % 8] for i in range(ROW))])}
-        for n in range(1, 9)
-    ]
+    said = [[words[i * n % 8] for i in range(length - 14)] for n in range(1, 9)]
+    rows = [{"prompt": "the", "completion": " ".join(["the", *row])} for row in said]
     file.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return file
 
 
-ROW = 242
+@pytest.fixture
+def full_rows(tmp_path: Path) -> Path:
+    """Rows of 256 tokens."""
+    return write_rows(tmp_path, 256)
+
+
 CASES = [
     ["--trainer.precision=32-true"],
     ["--trainer.precision=bf16-mixed"],
@@ -251,6 +262,35 @@ def test_peak_of_a_fit_is_within_a_fifth(
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     own = said["peak"] - said["parts"]["program"]
     assert own == pytest.approx(peak - program, rel=0.2)
+    assert own + program == pytest.approx(peak, rel=0.2)
+
+
+DEEP = [
+    (4, 512, ["--model.gradient_checkpointing=true"]),
+    (4, 256, []),
+    (2, 256, ["--model.head=Full"]),
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "length", "case"), DEEP)
+def test_what_the_c_library_keeps_is_in_the_plan(
+    rows: int, length: int, case: list[str], command: Any, deep_base: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from tuner.tools.plan import main as plan
+
+    options = [
+        f"--model.base={deep_base}", f"--data.source.path={write_rows(tmp_path, length)}",
+        f"--data.batch_size={rows}", f"--data.max_length={length}", "--data.val_size=0",
+        "--data.test_size=0", "--data.curation.near_duplicates=keep", "--trainer.max_steps=2",
+        *case,
+    ]  # fmt: skip
+    program, peak = measure(command("fit", *options))
+    assert plan([*command("fit", *options)[1:], "--device=cpu", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    own = said["peak"] - said["parts"]["program"]  # which is that of the tests here
     assert own + program == pytest.approx(peak, rel=0.2)
 
 

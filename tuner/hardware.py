@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import resource
 import time
@@ -138,4 +139,5 @@ def _limit() -> int:
 
 def keeps_freed_memory() -> bool:
     """Whether the C library holds on to large blocks; either variable makes it give them back."""
-    return not {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_"} & os.environ.keys()
+    set_free = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_"} & os.environ.keys()
+    return platform.libc_ver()[0] == "glibc" and not set_free

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tuner.hardware import keeps_freed_memory
+from tuner.heap import kept
 from tuner.rehearsal import Footprint, Rehearsal
 
 if TYPE_CHECKING:
@@ -53,20 +54,17 @@ class Planner:
 
     def parts(self, rows: int, length: int | None = None) -> dict[str, int]:
         """Bytes by part at the peak of a step, with those of the program and the allocator."""
-        found = self._rehearsal.step(rows, length or self.settings.max_length).parts
-        return self._with_device(found)
+        return self._with_device(self._rehearsal.step(rows, length or self.settings.max_length))
 
-    def _with_device(self, parts: dict[str, int]) -> dict[str, int]:
-        # glibc keeps freed memory, more from step to step. In ten fits it was between a fifth and
-        # somewhat more than twice the size of the logits; no rule was found.
-        kept = 0 if self.device.gpu or not keeps_freed_memory() else parts["logits"] // 2
-        return {**parts, "allocator": kept, "program": self.device.program}
+    def _with_device(self, step: Footprint) -> dict[str, int]:
+        held = 0 if self.device.gpu or not keeps_freed_memory() else kept(step.events)
+        return {**step.parts, "allocator": held, "program": self.device.program}
 
     def plan(self) -> dict[str, Any]:
         """The plan as plain values: bytes, seconds, rows."""
         settings, device = self.settings, self.device
         step = self._rehearsal.step(settings.batch_size, settings.max_length)
-        parts = self._with_device(step.parts)
+        parts = self._with_device(step)
         seconds = self._seconds(step)
         rows = settings.batch_size * settings.accumulate
         return {

@@ -41,11 +41,13 @@ class Footprint:
         parts: bytes of each of `PARTS` at the moment when most is held.
         flops: floating point operations of matrix products and attention of one micro-batch.
         moved: bytes that its other ops read and write.
+        events: what it makes and frees, in order; see `tuner.tracking.Tracker`.
     """
 
     parts: dict[str, int]
     flops: int
     moved: int
+    events: list[tuple[int, int]]
 
     @property
     def peak(self) -> int:
@@ -109,7 +111,8 @@ class Rehearsal:
             flops, moved = tracker.flops, tracker.moved
             del total, targets, penalty
             self._update(self._optimizer)
-        return Footprint({part: tracker.peak[part] for part in PARTS}, flops, moved)
+        parts = {part: tracker.peak[part] for part in PARTS}
+        return Footprint(parts, flops, moved, tracker.events)
 
     def _fill(self, sizes: dict[Tensor, int]) -> None:
         """Put tensors of the same shapes in place of the outline's parameters and buffers."""

@@ -52,6 +52,7 @@ class Tracker(TorchDispatchMode):
         flops: floating point operations of matrix products and attention (a product and its sum
             are two).
         moved: bytes read and written by all other ops.
+        events: what was made and freed, in order: a storage's number, and its size or -1.
     """
 
     def __init__(self, granule: int = 1) -> None:
@@ -66,6 +67,7 @@ class Tracker(TorchDispatchMode):
         """Forget peak and work, keep what is live."""
         self.peak = self.live.copy()
         self.flops = self.moved = 0
+        self.events: list[tuple[int, int]] = []
 
     @contextmanager
     def counting_as(self, part: str) -> Generator[None]:
@@ -87,6 +89,8 @@ class Tracker(TorchDispatchMode):
             weakref.finalize(storage, self._freed, key).atexit = False
         size = storage.nbytes() if size is None else size
         size = -(-size // self.granule) * self.granule
+        if key not in self._known:
+            self.events.append((key, size))
         self._known[key] = part, size
         self.live[part] += size
         if self.live.total() > self.peak.total():
@@ -94,6 +98,7 @@ class Tracker(TorchDispatchMode):
 
     def _freed(self, key: int) -> None:
         part, size = self._known.pop(key)
+        self.events.append((key, -1))
         self.live[part] -= size
 
     def __torch_dispatch__(
