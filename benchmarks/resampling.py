@@ -16,9 +16,10 @@ import time
 from itertools import combinations
 from pathlib import Path
 
+from tuner.evaluation.estimate import compare, estimate
 from tuner.evaluation.metric import select_metrics
 from tuner.evaluation.predictions import Prediction
-from tuner.evaluation.score import applicable, compare, estimate, score
+from tuner.evaluation.score import applicable, score
 from tuner.evaluation.stats import RESAMPLES
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -35,7 +35,16 @@ def run(
     return call
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
+QUICK = ("lora", "qlora", "full", "prompt_tuning")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(p, id=p.stem, marks=[] if p.stem in QUICK else [pytest.mark.slow])
+        for p in RECIPES
+    ],
+)
 def test_every_recipe_can_be_planned(recipe: Path, run: Any) -> None:
     code, out, _ = run(f"--config={recipe}", "--device=A100-80GB", "--json")
     assert code == 0

@@ -11,10 +11,11 @@ import numpy as np
 
 from tuner.data.encode import IGNORED, Encoded
 from tuner.errors import UserError
+from tuner.evaluation.estimate import compare, estimate
 from tuner.evaluation.likelihood import row_nats
 from tuner.evaluation.metric import select_metrics
 from tuner.evaluation.predictions import Prediction
-from tuner.evaluation.score import compare, estimate, score
+from tuner.evaluation.score import score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

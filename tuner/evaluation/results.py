@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.evaluation import stats
+from tuner.evaluation.estimate import compare, estimate
 from tuner.evaluation.predictions import write_atomically
-from tuner.evaluation.score import compare, estimate
 from tuner.evaluation.seeds import spread
 from tuner.evaluation.worst import losses, worst
 

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tuner.evaluation.score import Estimates
+    from tuner.evaluation.estimate import Estimates
 
 
 def spread(
