@@ -37,7 +37,7 @@ def test_hostile_names_stay_inside_the_folder_and_texts_inside_fences(tmp_path: 
 
 
 def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:
-    results, rows = hostile()
+    _, rows = hostile()
     write_table(tmp_path / "predictions.csv", rows)
     text = (tmp_path / "predictions.csv").read_text(encoding="utf-8")
     assert text.startswith("\ufeffsystem,id,category,")
