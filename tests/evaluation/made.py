@@ -96,6 +96,8 @@ def hostile() -> tuple[dict[str, Any], list[Prediction]]:
     results["curves"] = {system: {"train": [[1, 2.0], [2, 1.0]]} for system in names}
     results["data_card"] = {
         "source": {"name": HOSTILE, HOSTILE: HOSTILE},
+        "tokenizer": {"name": HOSTILE},
+        "settings": {"prompt": {HOSTILE: HOSTILE}},
         "dropped": {HOSTILE: 3},
         "splits": {HOSTILE: {"rows": 1, "sha256": HOSTILE}},
     }

@@ -358,6 +358,24 @@ def test_unknown_values_and_ratings_of_other_answers_are_dashes_and_a_sentence()
     assert "| nearest | - |" in render_markdown(results, rows).split("### Tone")[1]
 
 
+def test_the_data_card_is_part_of_the_report() -> None:
+    results, rows = full()
+    results["data_card"] = {
+        "source": {"name": "Conversations", "sha256": "ab12"},
+        "settings": {"test_size": 0.15, "curation": {}},
+        "rows_in": 1610,
+        "rows_out": 1600,
+        "dropped": {"too long": 10},
+        "splits": {"train": {"rows": 1155, "groups": 225, "sha256": "86958f1f9da215"}},
+        "leak_check": {"test_rows": 270, "contaminated": 4, "prompts_exact": 3},
+    }
+    text = render_markdown(results, rows)
+    lines = ["| rows in | 1,610 |", "| too long | 10 |", "| of them contaminated | 4 |"]
+    lines += ["| train | 1,155 | 225 | - | - | 86958f1f9da2 |", "| test_size | 0.15 |"]
+    for line in lines:
+        assert line in text
+
+
 def test_the_summary_of_many_systems_and_metrics_fits_100_columns() -> None:
     summary = render_summary(*full())
     assert max(map(len, summary.split("\n"))) <= 100
