@@ -17,7 +17,11 @@ REFERENCE = "one two three four"
 
 
 def made(
-    replies: dict[str, list[str]], metrics: list[str] | None = None, **fields: Any
+    replies: dict[str, list[str]],
+    metrics: list[str] | None = None,
+    baselines: tuple[str, ...] = (),
+    recipes: dict[str, str] | None = None,
+    **fields: Any,
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Builds results and predictions of systems from their replies."""
     n = len(next(iter(replies.values())))
@@ -50,7 +54,11 @@ def made(
     }
     setting = Setting(
         test_set={"n": n, "sha256": "0123456789abcdef", "source": "samples"},
-        systems=dict.fromkeys(replies, described),
+        systems={
+            name: described
+            | {"baseline": name in baselines, "recipe": (recipes or {}).get(name, "")}
+            for name in replies
+        },
         decoding={"max_new_tokens": 16, "do_sample": False},
         seed=3,
         command="python eval.py lora",
@@ -88,6 +96,8 @@ def hostile() -> tuple[dict[str, Any], list[Prediction]]:
     results["curves"] = {system: {"train": [[1, 2.0], [2, 1.0]]} for system in names}
     results["data_card"] = {
         "source": {"name": HOSTILE, HOSTILE: HOSTILE},
+        "tokenizer": {"name": HOSTILE},
+        "settings": {"prompt": {HOSTILE: HOSTILE}},
         "dropped": {HOSTILE: 3},
         "splits": {HOSTILE: {"rows": 1, "sha256": HOSTILE}},
     }

@@ -239,7 +239,7 @@ def test_the_summary_fits_100_columns_and_controls_nothing(text: str) -> None:
     for line in summary.split("\n"):
         wide = sum(0x2E80 <= ord(one) <= 0x9FFF or ord(one) >= 0x1F000 for one in line)
         assert len(line) + wide <= 100, line
-    assert all(one == "\n" or one.isprintable() for one in summary)
+    assert all(one in "\n\ufffe" or one.isprintable() for one in summary)
 
 
 def test_one_system_and_no_metrics_make_reports() -> None:
@@ -278,9 +278,13 @@ def full() -> tuple[dict[str, Any], list[Prediction]]:
         "majority": ["one two five"] * 24,
         "nearest": [REFERENCE] * 24,
     }
-    results, rows = made(replies, ["bleu", "rouge1", "rougeL", "length_ratio", "polarity"])
-    for name, system in results["systems"].items():
-        system["baseline"] = name in ("majority", "nearest")
+    results, rows = made(
+        replies,
+        ["bleu", "rouge1", "rougeL", "length_ratio", "polarity"],
+        baselines=("majority", "nearest"),
+        recipes={"lora@0": "lora", "lora@1": "lora"},
+    )
+    for system in results["systems"].values():
         system["latency"]["alone"] = {} if system["baseline"] else {"adapter": WAITING}
     results["seeds"] = {"lora": {"runs": ["lora@0", "lora@1"], "metrics": {"rougeL": SPREAD}}}
     results["human"] = ratings("base", "lora@0")
@@ -352,6 +356,24 @@ def test_unknown_values_and_ratings_of_other_answers_are_dashes_and_a_sentence()
         assert "None" not in text
         assert "holds ratings of other answers" in text
     assert "| nearest | - |" in render_markdown(results, rows).split("### Tone")[1]
+
+
+def test_the_data_card_is_part_of_the_report() -> None:
+    results, rows = full()
+    results["data_card"] = {
+        "source": {"name": "Conversations", "sha256": "ab12"},
+        "settings": {"test_size": 0.15, "curation": {}},
+        "rows_in": 1610,
+        "rows_out": 1600,
+        "dropped": {"too long": 10},
+        "splits": {"train": {"rows": 1155, "groups": 225, "sha256": "86958f1f9da215"}},
+        "leak_check": {"test_rows": 270, "contaminated": 4, "prompts_exact": 3},
+    }
+    text = render_markdown(results, rows)
+    lines = ["| rows in | 1,610 |", "| too long | 10 |", "| of them contaminated | 4 |"]
+    lines += ["| train | 1,155 | 225 | - | - | 86958f1f9da2 |", "| test_size | 0.15 |"]
+    for line in lines:
+        assert line in text
 
 
 def test_the_summary_of_many_systems_and_metrics_fits_100_columns() -> None:

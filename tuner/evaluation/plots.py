@@ -12,7 +12,7 @@ from tuner.evaluation.plots_rows import (
     score_distribution,
     waiting_times,
 )
-from tuner.evaluation.svg import FAINT, INK, draw, short
+from tuner.evaluation.svg import FAINT, INK, PAPER, draw, short
 from tuner.evaluation.tables import headline
 from tuner.evaluation.verdicts import ALPHA
 
@@ -185,4 +185,4 @@ def _interval(
     clear = one["p_holm"] is not None and one["p_holm"] < ALPHA
     look: dict[str, Any] = {"color": colour, "markersize": 6}
     axes.plot(one["ci95"], [place, place], color=colour, linewidth=1.6)
-    axes.plot(one["delta"], place, mark, markerfacecolor=colour if clear else "#ffffff", **look)
+    axes.plot(one["delta"], place, mark, markerfacecolor=colour if clear else PAPER, **look)

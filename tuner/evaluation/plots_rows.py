@@ -89,7 +89,9 @@ def waiting_times(results: Results) -> Plot | None:
             axes.plot([of["p50"], of["p95"]], [place, place], color=INK, linewidth=0.9)
             axes.plot(of["p95"], place, "|", color=INK)
             axes.plot(of["first_token_p50"], place, "o", color=INK, markersize=4)
-        axes.set_yticks(range(len(rows)), [f"{short(name)}\n{form}" for name, form, _ in rows])
+        axes.set_yticks(
+            range(len(rows)), [f"{short(name)}\n{short(form)}" for name, form, _ in rows]
+        )
         axes.invert_yaxis()
         axes.set_xlabel("seconds")
         axes.set_xlim(left=0)

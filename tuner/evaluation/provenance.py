@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tuner.evaluation.predictions import Prediction
 
 _COUNTS = {"rows_in": "rows in", "rows_out": "rows out", "truncated": "trimmed"}
+_RULES = ("prompt", "max_length", "val_size", "test_size", "seed")
 _LEAKS = {
     "prompts_exact": "question letter for letter",
     "prompts_in_train": "question but for case and punctuation",
@@ -34,6 +35,9 @@ def card_tables(card: Mapping[str, Any] | None) -> list[Table]:
     source = [(key, str(value)) for key, value in card.get("source", {}).items()]
     source += [(name, count_of(card[key])) for key, name in _COUNTS.items() if key in card]
     source += [(f"redacted, {key}", count_of(n)) for key, n in card.get("redacted", {}).items()]
+    tokenizer, rules = card.get("tokenizer", {}), card.get("settings", {})
+    source += [(f"tokenizer, {key}", str(value)) for key, value in tokenizer.items()]
+    source += [(key, str(rules[key])) for key in _RULES if key in rules]
     dropped = [(reason, count_of(n)) for reason, n in card.get("dropped", {}).items()]
     keys = ("rows", "groups", "tokens", "supervised_tokens")
     splits = [

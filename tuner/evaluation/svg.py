@@ -16,7 +16,8 @@ from tuner.visible import visible
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
-INK, FAINT = "#0a0b0c", "#0d0e0f"  # replaced by the colour of the page's text
+# Replaced by the colours of the page: its text, and what lies behind it.
+INK, FAINT, PAPER = "#0a0b0c", "#0d0e0f", "#0e0f10"
 _SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tuner",
@@ -112,6 +113,7 @@ def _embedded(drawn: bytes, label: str, prefix: str) -> str:
 
 
 def _inked(style: str) -> str:
-    style = style.replace(INK, "currentColor").replace(FAINT, "currentColor")
+    for colour, of in ((INK, "currentColor"), (FAINT, "currentColor"), (PAPER, "var(--page)")):
+        style = style.replace(colour, of)
     # Only the size of a font is kept: the page brings its own.
     return re.sub(r"font: (?:\w+ )*?([\d.]+px)[^;]*", r"font-size: \1", style)
