@@ -101,24 +101,7 @@ def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[Syste
         UserError: no such run, two of one name, runs on different bases, with different renderings
             of prompts, or that are not seeds of one recipe.
     """
-    tuned: list[System] = []
-    for spec in specs:
-        found = find_runs(spec, root)
-        for name, folder in found:
-            record = read_record(folder)
-            tuned.append(
-                System(
-                    name=name,
-                    base=record["base"],
-                    revision=record["revision"],
-                    quantize=record["quantize"],
-                    head=record["head"],
-                    trainable_params=record["trainable_params"],
-                    trainable_percent=record["trainable_percent"],
-                    run=folder,
-                    recipe=spec.rpartition("@")[0] if spec.endswith("@*") else "",
-                )
-            )
+    tuned = [system for spec in specs for system in _named(spec, root)]
     names = [system.name for system in tuned]
     if len(set(names)) < len(names):
         raise UserError(f"a run is named twice: {', '.join(names)}")
@@ -138,6 +121,27 @@ def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[Syste
     return [System("base", first.base, first.revision, first.quantize), *tuned]
 
 
+def _named(spec: str, root: Path) -> list[System]:
+    """The runs that one name stands for; of `name@*` the newest of each seed."""
+    recipe = spec.removesuffix("@*") if spec.endswith("@*") else ""
+    found: dict[Any, System] = {}
+    for name, folder in find_runs(spec, root):
+        record = read_record(folder)
+        system = System(
+            name=name,
+            base=record["base"],
+            revision=record["revision"],
+            quantize=record["quantize"],
+            head=record["head"],
+            trainable_params=record["trainable_params"],
+            trainable_percent=record["trainable_percent"],
+            run=folder,
+            recipe=recipe,
+        )
+        found[system.config["seed_everything"] if recipe else name] = system
+    return list(found.values())
+
+
 def _refuse_other_renderings(tuned: list[System]) -> None:
     """Refuse runs that were trained to see prompts in different forms."""
     first = tuned[0]
@@ -155,13 +159,10 @@ OWN = ("seed_everything", "ckpt_path", "name", "config")
 
 
 def _refuse_mixed_recipes(tuned: list[System]) -> None:
-    """Refuse runs as seeds of one recipe when something else differs, or nothing does."""
+    """Refuse runs as seeds of one recipe when something else differs."""
     kept: dict[str, tuple[System, dict[str, Any]]] = {}
-    seeds: dict[tuple[str, Any], str] = {}
     for system in filter(lambda one: one.recipe, tuned):
-        config = system.config
-        seed = config["seed_everything"]
-        rest = {key: value for key, value in config.items() if key not in OWN}
+        rest = {key: value for key, value in system.config.items() if key not in OWN}
         first, expected = kept.setdefault(system.recipe, (system, rest))
         changed = [key for key in expected | rest if rest.get(key) != expected.get(key)]
         if changed:
@@ -169,9 +170,3 @@ def _refuse_mixed_recipes(tuned: list[System]) -> None:
                 f"{system.recipe}@*: {first.name} and {system.name} differ in {changed[0]}, so "
                 "they are not seeds of one recipe; name the runs one by one"
             )
-        if twin := seeds.get((system.recipe, seed)):
-            raise UserError(
-                f"{system.recipe}@*: {twin} and {system.name} have the same seed_everything "
-                f"{seed}, so they say nothing about other seeds; name the runs one by one"
-            )
-        seeds[system.recipe, seed] = system.name
