@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tuner.heap import STAY, Heap, kept
+from tuner.heap import Heap, kept
 
 MIB = 2**20
+STAY = 20
 
 
 def test_nothing_is_kept_of_blocks_that_stay() -> None:
@@ -12,7 +13,7 @@ def test_nothing_is_kept_of_blocks_that_stay() -> None:
 
 
 def test_large_blocks_lie_outside_the_heap_and_are_given_back() -> None:
-    heap = Heap()
+    heap = Heap(STAY)
     for _ in range(5):
         blocks = [heap.take(64 * MIB) for _ in range(3)]
         for block in blocks:
@@ -22,7 +23,7 @@ def test_large_blocks_lie_outside_the_heap_and_are_given_back() -> None:
 
 def raised() -> Heap:
     """A heap that takes blocks of up to 32 MiB, as after the first of them was freed."""
-    heap = Heap()
+    heap = Heap(STAY)
     heap.give_back(*heap.take(32 * MIB - 64))
     return heap
 

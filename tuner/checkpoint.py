@@ -136,8 +136,12 @@ def newest(folder: Path) -> Iterator[Path]:
     )
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """A checkpoint's content, on the CPU.
+
+    Args:
+        path: the file.
+        mapped: leave tensors in the file until they are used; it must not change while they live.
 
     Raises:
         UserError: the file is missing, cut off, changed since it was written, or holds more than
@@ -147,7 +151,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"ckpt_path: no such file: {path}. Allowed: last, best, or a .ckpt file")
     try:
         _check(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # zip, pickle and torch each raise their own
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"ckpt_path: {path} is no usable checkpoint ({reason})") from error

@@ -57,7 +57,8 @@ def export(module: ChatTuner, prompt: Prompt, folder: Path, checkpoint: Path) ->
     if is_sharded(module.model):
         module.model = module._device_mesh = None  # pyright: ignore[reportPrivateUsage]
         module.configure_model()
-    module.load_state_dict(load_checkpoint(checkpoint)["state_dict"], strict=False)
+    # Mapped, so that the optimiser's state is not read beside the one in memory.
+    module.load_state_dict(load_checkpoint(checkpoint, mapped=True)["state_dict"], strict=False)
     target = folder / module.head.folder
     module.head.save(module.model, target)
     module.tokenizer.save_pretrained(str(target))

@@ -13,20 +13,25 @@ THRESHOLD_MAX = 32 * 2**20  # glibc raises its threshold for separate blocks no 
 # bits before and behind.
 SLACK = 96
 # Small objects settle in these bits, and the thread's cache keeps freed ones apart: until they
-# leave, a freed block neither joins its neighbours nor serves another of the same size. For how
-# many allocations they stay cannot be seen from tensors; fitted to eight fits, see docs/memory.md.
-STAY = 250
+# leave, a freed block neither joins its neighbours nor serves another of the same size. How long
+# they stay, as a share of a step's allocations, cannot be seen from tensors; it is fitted to the
+# ten settings of docs/memory.md. A fixed number was too long for few layers and too short for many.
+STAY = 0.15
 
 
 class Heap:
     """The main heap of glibc: best fit, joining of free neighbours, trimming at the top.
+
+    Args:
+        stay: allocations for which a small object stays behind a block.
 
     Attributes:
         size: bytes that the process has of the system.
         used: bytes in blocks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stay: int) -> None:
+        self._stay = stay
         self.used = 0
         self._end = self._top = self._apart = 0
         self._threshold = self._trim = 128 * KIB
@@ -52,7 +57,7 @@ class Heap:
         if place is None:
             self._apart += size
         else:
-            self._pins.append((self._count + STAY, place + size))
+            self._pins.append((self._count + self._stay, place + size))
         return place, size
 
     def give_back(self, place: int | None, size: int) -> None:
@@ -113,7 +118,8 @@ def kept(events: Iterable[tuple[int, int]]) -> int:
         events: a step's allocations and frees in order: a block's number, and its size or -1 when
             it is freed. Blocks of unknown number that are freed are left from the step before.
     """
-    heap, events = Heap(), list(events)
+    events = list(events)
+    heap = Heap(int(STAY * sum(size >= 0 for _, size in events)))
     most = used = 0
     left: list[tuple[int | None, int]] = []
     for _ in range(STEPS):
