@@ -129,7 +129,26 @@ def resampling_table() -> str:
     return "\n".join(lines)
 
 
+def plan_table() -> str:
+    """Planned and measured peak memory."""
+    result = json.loads((RESULTS / "plan.json").read_text(encoding="utf-8"))
+    lines = [
+        f"| head ({result['million_weights']:.0f} M weights, {result['cpus']} CPU cores, "
+        f"{result['libc']}) | rows x tokens | planned MiB | measured MiB | planned / measured |",
+        "|---|---|--:|--:|--:|",
+    ]
+    for one in result["cases"]:
+        mean = statistics.mean(one["measured_mib"])
+        lines.append(
+            f"| {one['name']} | {one['rows']} x {one['tokens']} | {one['planned_mib']:,} | "
+            f"{', '.join(f'{peak:,}' for peak in one['measured_mib'])} | "
+            f"{one['planned_mib'] / mean:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 PAGES = {
+    "docs/memory.md": {"plan": plan_table},
     "README.md": {"results": table},
     "docs/benchmarks.md": {
         "fit": fit_table,

@@ -112,7 +112,9 @@ def test_baselines_answer_from_the_training_rows(
     assert systems["few_shot"]["metrics"]["nll"] is not None
     replies = {row["prediction"] for row in of(results["rows"], "majority")}
     assert len(replies) == 1, "these rows have no categories"
-    assert of(results["rows"], "few_shot")[0]["prompt"] == of(results["rows"], "base")[0]["prompt"]
+    shown, bare = (of(results["rows"], name)[0]["prompt"] for name in ("few_shot", "base"))
+    assert shown.endswith(bare)
+    assert len(shown) > len(bare), "what stands before it is on record"
 
 
 def test_forgetting_is_paired_by_text(fit: Fit, evaluate: Callable[..., dict[str, Any]]) -> None:
@@ -151,6 +153,25 @@ def test_a_suite_brings_prompts_expectations_and_a_rubric(
     assert "refusal_correct" in results["metric_info"]
     assert of(results["rows"], "lora")[1]["expects"] == {"decline": "yes"}
     assert of(results["rows"], "lora")[1]["question"] == "what is the door code"
+
+
+def test_other_data_leaves_out_what_a_run_has_seen(
+    fit: Fit, evaluate: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run = fit("--name=lora", *SHORT)
+    path = Path(
+        yaml.safe_load((run / "config.yaml").read_text())["data"]["source"]["init_args"]["path"]
+    )
+    card = json.loads((run / "data_card.json").read_text())
+    new = [{"prompt": f"a new question {n}", "completion": f"reply {n}"} for n in range(5)]
+    rows = path.read_text(encoding="utf-8") + "".join(json.dumps(row) + "\n" for row in new)
+    (tmp_path / "more.jsonl").write_text(rows, encoding="utf-8")
+    source = {"class_path": "Conversations", "init_args": {"path": str(tmp_path / "more.jsonl")}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"data": {"source": source}}))
+    results = evaluate("lora", "--data", str(tmp_path / "more.yaml"), *FAST)
+    trained = sum(card["splits"][split]["rows"] for split in ("train", "val"))
+    assert results["test_set"]["left_out"] == trained
+    assert results["test_set"]["n"] == card["splits"]["test"]["rows"] + len(new)
 
 
 def test_drawn_replies_do_not_depend_on_the_batch(

@@ -357,3 +357,20 @@ def test_a_failed_write_leaves_the_old_file(
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_without_a_value_for_one_system_count_for_none() -> None:
+    """Else the difference would be one of rows, not of systems."""
+    same = [10.0] * 6 + [40.0] * 6
+    rows = [
+        row(system, f"e{n:02}", "x", reference_nll=nll, reference_tokens=1)
+        for system in ("base", "lora")
+        for n, nll in enumerate(same)
+    ]
+    rows[20:24] = [replace(one, reference_nll=None) for one in rows[20:24]]
+    silent = [row("nearest", f"e{n:02}", "x") for n in range(12)]
+    found = results([*rows, *silent], metrics=select_metrics(["nll"]))
+    assert found["systems"]["base"]["metrics"]["nll"] == (6 * 10 + 2 * 40) / 8
+    assert found["systems"]["nearest"]["metrics"]["nll"] is None
+    (change,) = [one for one in found["comparisons"] if one["b"] == "lora"]
+    assert (change["delta"], change["p"], change["n"]) == (0, 1, 8)

@@ -102,3 +102,17 @@ def test_a_file_that_was_moved_away_is_an_error_and_not_made_anew(tmp_path: Path
     with pytest.raises(UserError, match="unable to open"):
         store.save([score()])
     assert not store.path.exists()
+
+
+def test_what_a_killed_process_left_does_not_get_into_a_new_study(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path)
+    _, store = begin(folder)
+    store.save([score("4", rater="Zed")])
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", f"{WRITER}{killed}", str(tmp_path), "Ann"], cwd=ROOT)
+    (folder / "ratings.sqlite-journal").touch()
+    moved = (folder / "ratings.sqlite").rename(folder / "old.sqlite")
+    _, store = begin(folder)
+    assert store.ratings() == []
+    with closing(sqlite3.connect(moved)) as old:
+        assert old.execute("SELECT COUNT(*) FROM rating WHERE rater = 'Zed'").fetchone() == (1,)

@@ -155,7 +155,7 @@ def _rows(
             system=system.name,
             id=example.id,
             category=example.category,
-            prompt=test_set.prompt.header(example.prompt, tokenizer),
+            prompt=test_set.prompt.header(with_shots(example.prompt, system.shots), tokenizer),
             reference=example.reply,
             prediction=reply.text,
             stop_reason=reply.stop_reason,

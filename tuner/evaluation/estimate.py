@@ -120,7 +120,7 @@ def compare(
                     "ci95_percentile": [float(end) for end in stats.interval(drawn)],
                     "p": stats.randomisation_p(delta, null[key][np.isfinite(null[key])]),
                     "detectable": stats.detectable(drawn),
-                    "n": len(scored.groups),
+                    "n": sum(key in row.scores for row in scored.rows[b]),
                 }
             )
     for family in ("primary", "secondary"):

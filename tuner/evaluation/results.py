@@ -66,7 +66,8 @@ def build_results(
         setting: what they were made with.
         base: the system that the others are compared with; by default the one named `base`, if
             there is one.
-        primary: the metric that the verdict rests on; by default rougeL, or else the first one.
+        primary: the metric that the verdict rests on; by default accuracy where
+            references are labels, else rougeL, else the first one.
         resamples: number of bootstrap resamples and of random swaps.
 
     Returns:
@@ -77,9 +78,8 @@ def build_results(
             predictions.
     """
     base = base or ("base" if "base" in scored.systems else None)
-    primary = primary or (
-        "rougeL" if "rougeL" in scored.metrics else next(iter(scored.metrics), None)
-    )
+    usual = (key for key in ("accuracy", "rougeL") if key in scored.metrics)
+    primary = primary or next(usual, next(iter(scored.metrics), None))
     _check(scored, setting, base, primary)
     estimates = estimate(scored, resamples, setting.seed)
     first = scored.rows[scored.systems[0]]

@@ -90,7 +90,8 @@ def score(
 
     Args:
         rows: every system's predictions, in any order.
-        metrics: the metric behind each key that is wanted, as `select_metrics` returns them.
+        metrics: the metric behind each key that is wanted, as `select_metrics` returns them. Of
+            each, rows count that all systems have a value of.
         clustered: whether examples of one group are resampled together; otherwise each stands
             alone.
 
@@ -104,22 +105,25 @@ def score(
     first = paired[systems[0]]
     if any(metric.needs_reference for metric in metrics.values()):
         _check_references(first)
-    blocks: list[NDArray[np.float64]] = []
-    filled: dict[str, list[Prediction]] = {}
+    scores = {system: _score_system(answers, metrics) for system, answers in paired.items()}
+    for key in metrics:
+        _leave_out_unpaired([of[key] for of in scores.values()])
     columns: dict[str, slice] = {}
-    for system, answers in paired.items():
-        scores = _score_system(answers, metrics)
-        filled[system] = [
-            replace(row, scores=_known({key: float(scores[key].rows[i]) for key in metrics}))
-            for i, row in enumerate(answers)
+    width = 0
+    for key in metrics:
+        columns[key] = slice(width, width + scores[systems[0]][key].statistics.shape[1])
+        width = columns[key].stop
+    filled = {
+        system: [
+            replace(row, scores=_known({key: float(of[key].rows[i]) for key in metrics}))
+            for i, row in enumerate(paired[system])
         ]
-        width = 0
-        for key in metrics:
-            columns[key] = slice(width, width + scores[key].statistics.shape[1])
-            width = columns[key].stop
-        blocks.append(
-            np.hstack([np.empty((len(answers), 0)), *(scores[key].statistics for key in metrics)])
-        )
+        for system, of in scores.items()
+    }
+    blocks = [
+        np.hstack([np.empty((len(first), 0)), *(of[key].statistics for key in metrics)])
+        for of in scores.values()
+    ]
     groups = tuple(
         ("group", row.group) if clustered and row.group else ("id", row.id) for row in first
     )
@@ -159,6 +163,20 @@ def _check_references(rows: Sequence[Prediction]) -> None:
             f"{len(blank)} of {len(rows)} examples have no reference reply, first '{blank[0]}': "
             "add one to each, or choose metrics that need none."
         )
+
+
+def _leave_out_unpaired(systems: Sequence[Scores]) -> None:
+    """Leaves out, for all, the rows of which some systems have a value and others have none.
+
+    Values of different rows cannot be compared. A system without any value at all, such as a
+    baseline's likelihood, has no say.
+    """
+    missing = [np.isnan(one.rows) for one in systems]
+    having = [one for one, lost in zip(systems, missing, strict=True) if not lost.all()]
+    out = np.any([lost for lost in missing if not lost.all()], axis=0) if having else None
+    for one in having:
+        one.rows[out] = np.nan
+        one.statistics[out] = 0
 
 
 def _known(scores: dict[str, float]) -> dict[str, float]:

@@ -142,7 +142,8 @@ def bca_interval(
     from scipy.special import ndtr, ndtri
 
     below = np.mean(values < value - _NOISE) + np.mean(np.abs(values - value) <= _NOISE) / 2
-    if not 0 < below < 1:  # all resamples on one side, or there is one value only
+    # All resamples on one side, or there is one value or one unit only.
+    if not 0 < below < 1 or len(left_out) < 2:
         low, high = interval(values, confidence)
         return float(low), float(high)
     bent = left_out.mean() - left_out

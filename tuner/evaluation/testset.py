@@ -100,6 +100,37 @@ def own_test_split(
     return examples
 
 
+def unseen(
+    examples: Sequence[Example],
+    known: Sequence[ConversationData],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[Example]:
+    """The examples whose prompts no run was trained or validated on, case and blanks apart.
+
+    Args:
+        examples: rows of any data.
+        known: the data modules of the runs.
+        tokenizer: of their base.
+
+    Raises:
+        UserError: none is left.
+    """
+
+    def words(example: Example) -> tuple[str, ...]:
+        return tuple(" ".join(m.content.casefold().split()) for m in example.prompt)
+
+    seen = {
+        words(example)
+        for data in known
+        for split in ("train", "val")
+        for example in data.prepare(tokenizer).splits[split]
+    }
+    found = [example for example in examples if words(example) not in seen]
+    if not found:
+        raise UserError("--data: the runs were trained or validated on every prompt of it")
+    return found
+
+
 def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
     """Draw `limit` examples at random (all when null), in their order."""
     if limit is None or limit >= len(examples):

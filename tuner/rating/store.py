@@ -89,12 +89,13 @@ class Store:
             with TemporaryDirectory(dir=self.path.parent, prefix=f".{FILE}.") as room:
                 new = os.path.join(room, FILE)
                 with closing(sqlite3.connect(new)) as database:
-                    database.execute("PRAGMA journal_mode = WAL")
                     database.executescript(SCHEMA)
                     with database:
                         database.execute(
                             "INSERT INTO study VALUES (?)", [json.dumps(asdict(study))]
                         )
+                if not self.path.exists():  # a journal of a file that was moved away is not ours
+                    self.path.with_name(f"{FILE}-journal").unlink(missing_ok=True)
                 with suppress(FileExistsError):
                     os.link(new, self.path)
         except (OSError, sqlite3.Error) as error:

@@ -25,6 +25,7 @@ from tuner.evaluation.testset import (
     load_data,
     own_test_split,
     source_of,
+    unseen,
 )
 from tuner.parser import Parser
 from tuner.process import run
@@ -99,20 +100,25 @@ def evaluate(args: Sequence[str] | None) -> None:
     tuned = [system for system in systems if system.run is not None]
     tokenizer = load_tokenizer(tuned[0].base, tuned[0].revision)
     home = load_data(tuned[0].config["data"])
-    # Other prompts need the run's own data for the baselines alone.
-    learned = options.baselines or options.few_shot
+    prompt, left_out = home.prompt, 0
+    # Curated prompts need the run's own data for the baselines alone.
+    learned = options.baselines or options.few_shot or suite is None
     train = home.prepare(tokenizer).splits["train"] if learned else []
     if suite is not None:
         examples, source = list(suite.examples), f"suite {suite.name}"
     elif options.data is not None:
         other = load_data(tuned[0].config["data"], options.data)
-        splits = other.prepare(tokenizer).splits
-        examples, source = [one for split in splits.values() for one in split], source_of(other)
+        every = [one for rows in other.prepare(tokenizer).splits.values() for one in rows]
+        prompt, source = other.prompt, source_of(other)
+        known = [load_data(system.config["data"]) for system in tuned]
+        examples = unseen(every, known, tokenizer)
+        left_out = len(every) - len(examples)
     else:
         cards = {system.name: system.card for system in tuned}
         examples, source = own_test_split(home, tokenizer, cards), source_of(home)
     examples = draw(examples, options.limit, options.seed)
-    test_set = TestSet(examples, home.prompt, describe(examples, source), train)
+    described = describe(examples, source) | {"left_out": left_out}
+    test_set = TestSet(examples, prompt, described, train)
     first = tuned[0]
     systems += [
         System(name, first.base, first.revision, None, baseline=True) for name in options.baselines
@@ -145,6 +151,8 @@ def evaluate(args: Sequence[str] | None) -> None:
     )
     results, rows = compare(systems, test_set, plan, output)
     print(render_summary(results, rows))
+    if left_out:
+        print(f"{left_out} rows were left out: a run was trained or validated on their prompts.")
     print(f"Report: {output / 'report.html'} (and report.md, results.json, predictions.jsonl)")
 
 
