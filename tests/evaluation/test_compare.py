@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,11 @@ def test_results_are_recomputed_from_the_predictions(
             ]
             assert system["metrics"][key] == pytest.approx(sum(values) / len(values), abs=1e-9)
     record = json.loads((run / "run.json").read_text())
-    assert results["systems"]["small"]["trainable_params"] == record["trainable_params"]
+    small = results["systems"]["small"]
+    assert small["trainable_params"] == record["trainable_params"]
+    assert small["base_sha256"] == record["weights_sha256"]
+    file = (run / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert small["trained_sha256"] == sha256(sha256(file).digest()).hexdigest()
 
 
 def test_slices_by_what_training_has_seen_and_by_annotation(

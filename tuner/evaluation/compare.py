@@ -136,6 +136,9 @@ def _setting(systems: Sequence[System], test_set: TestSet, plan: Plan) -> Settin
         systems={
             system.name: {
                 "base": system.base,
+                "revision": system.revision,
+                "quantize": system.quantize,
+                **system.hashes,
                 "head": system.head,
                 "trainable_params": system.trainable_params,
                 "trainable_percent": system.trainable_percent,

@@ -101,6 +101,11 @@ def settings(results: Mapping[str, Any]) -> Table:
     for name, one in results["systems"].items():
         said = f"base {one['base']}, {one['trainable_params']:,} trainable parameters"
         seed = "" if one["seed"] is None else f", training seed {one['seed']}"
+        said += "".join(
+            f", {key.replace('_', ' ')} {str(one[key])[:12]}"
+            for key in ("revision", "quantize", "base_sha256", "trained_sha256")
+            if one.get(key)
+        )
         batch = f", {one['latency']['seconds_per_example']:.3f} s a reply in batches of "
         rows.append((f"system, {name}", said + seed + batch + f"{one['latency']['batch_size']}"))
     rows += list(results["environment"].items())

@@ -34,7 +34,8 @@ class Setting:
         test_set: `n` (examples), `sha256` and `source`.
         systems: for each system `base`, `head`, `trainable_params`, `trainable_percent`,
             `batch_size`, `recipe` (what runs of several seeds share), `seed` and `baseline`
-            (whether it was not trained here and is there to be beaten).
+            (whether it was not trained here and is there to be beaten); whatever else tells which
+            weights these are is kept as it is.
         decoding: how replies were generated.
         seed: of generation, of the statistics and of the examples that reports draw.
         command: what was typed.
@@ -170,8 +171,7 @@ def _check(scored: Scored, setting: Setting, base: str | None, primary: str | No
 def _system(rows: Sequence[Prediction], described: Mapping[str, Any]) -> dict[str, Any]:
     seconds = np.array([row.seconds for row in rows])
     tokens = sum(row.new_tokens for row in rows)
-    keys = ("base", "head", "trainable_params", "trainable_percent", "recipe", "seed", "baseline")
-    return {key: described[key] for key in keys} | {
+    return {key: value for key, value in described.items() if key != "batch_size"} | {
         "latency": {
             "seconds_per_example": float(seconds.mean()),
             "p50": float(np.percentile(seconds, 50)),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from tuner.backbone import Quantize, load_base
+from tuner.backbone import Quantize, load_base, weights_hash
 from tuner.data.example import Message
 from tuner.errors import UserError
 from tuner.evaluation.baselines import BASELINES
@@ -65,6 +65,16 @@ class System:
         assert self.run is not None
         folder = next(f for f in (self.run / "adapter", self.run / "model") if f.is_dir())
         return json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+
+    @property
+    def hashes(self) -> dict[str, str | None]:
+        """SHA-256 of the base's weights and of the trained ones; null where there are none."""
+        trained = None
+        if self.run is not None:
+            folder = next(f for f in (self.run / "adapter", self.run / "model") if f.is_dir())
+            trained = weights_hash(str(folder))
+        base = None if self.baseline else weights_hash(self.base, self.revision)
+        return {"base_sha256": base, "trained_sha256": trained}
 
     def load(self, dtype: torch.dtype, device: torch.device) -> Any:
         """The model in evaluation mode on a device.
