@@ -40,7 +40,7 @@ def test_a_spreadsheet_computes_no_cell(tmp_path: Path) -> None:
     _, rows = hostile()
     write_table(tmp_path / "predictions.csv", rows)
     text = (tmp_path / "predictions.csv").read_text(encoding="utf-8")
-    assert text.startswith("\ufeffsystem,id,category,")
+    assert text.startswith('\ufeff"system","id","category",')
     lines = list(csv.reader(text.removeprefix("\ufeff").splitlines(keepends=True)))
     assert {len(line) for line in lines} == {len(lines[0])}
     assert len(lines) == len(rows) + 1

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from made import HOSTILE, REFERENCE, SPREAD, WAITING, hostile, made, ratings
 
+from tuner.evaluation import terminal
 from tuner.evaluation.metrics.rouge import Rouge
 from tuner.evaluation.predictions import Prediction
 from tuner.evaluation.report import render_html, render_markdown
@@ -426,3 +427,12 @@ def test_a_browser_finds_text_and_nothing_to_run_or_fetch(browser: Any, tmp_path
     assert [one for one in browser.get_log("browser") if one["level"] == "SEVERE"] == []
     assert ask("return document.querySelectorAll('figure svg').length") >= 5
     assert ask("return document.documentElement.scrollWidth <= innerWidth"), "the page is too wide"
+
+
+def test_a_name_of_any_length_is_one_line() -> None:
+    name = "a\tname\n" + "A" * 100_000
+    line = terminal._cut(name)  # pyright: ignore[reportPrivateUsage]
+    assert line.startswith("a name AAA")
+    assert line.endswith("A...")
+    assert len(line) == 100
+    assert terminal._cut("b \t b") == "b b"  # pyright: ignore[reportPrivateUsage]

@@ -97,7 +97,7 @@ def write_table(path: Path, rows: Sequence[Prediction]) -> None:
     metrics = list(dict.fromkeys(key for row in rows for key in row.scores))
     slices = list(dict.fromkeys(name for row in rows for name in row.slices))
     text = io.StringIO(newline="")
-    writer = csv.writer(text)
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)  # whatever the delimiter of a spreadsheet
     before, behind = ("system", "id", "category"), ("stop_reason", "new_tokens", "seconds")
     texts = ("prompt", "reference", "prediction")
     head = [*before, *(f"slice {name}" for name in slices), *behind, *metrics, *texts]

@@ -100,7 +100,8 @@ def _wrap(text: str, indent: str) -> list[str]:
 
 def _cut(text: str, width: int = WIDTH) -> str:
     """Shows a text in one line of at most `width` columns."""
-    shown = visible(text.replace("\n", " "))
+    # Each character takes a column at least, so what stands behind these is cut in any case.
+    shown = visible(" ".join(text.split())[: width + 1])[: width + 1]
     if _columns(shown) <= width:
         return shown
     while _columns(shown) > width - 3:
