@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F
 
 from tuner.data.batching import pad
 from tuner.data.encode import IGNORED, Encoded, encode, encode_header
-from tuner.loss import supervised_logits
+from tuner.loss import token_nats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +42,9 @@ def row_nats(
         batch["input_ids"] = batch["input_ids"].to(device)
         batch["labels"] = batch["labels"].to(device)
         with torch.inference_mode():
-            logits, targets, wanted = supervised_logits(model, batch)
-            nats = F.cross_entropy(logits, targets, reduction="none").double()
+            nats, wanted = token_nats(model, batch)
             sums = torch.zeros(len(places), dtype=torch.float64, device=device)
-            sums.index_add_(0, wanted.nonzero()[:, 0], nats)
+            sums.index_add_(0, wanted.nonzero()[:, 0], nats.double())
         counts = wanted.sum(dim=1)
         found |= zip(places, zip(sums.tolist(), counts.tolist(), strict=True), strict=True)
     return [found[place] for place in range(len(rows))]

@@ -1,0 +1,48 @@
+"""A callback for `fit` that writes when each optimiser step ended: the clock of the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+
+
+class StepClock(Callback):
+    """Writes the end of each step, in seconds since the first one began, and its tokens.
+
+    Args:
+        file: JSON with `ends` (seconds) and `cpu` (seconds of all cores) at the end of each step,
+            its `tokens` (of the rows) and `padded` (padding included), and `peak_mib`.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+        self.found: dict[str, Any] = {"ends": [], "cpu": [], "tokens": [], "padded": []}
+        self._began = 0.0
+        self._step = 0
+        self._sum = [0, 0]
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._sum = [self._sum[0] + batch["tokens"], self._sum[1] + batch["input_ids"].numel()]
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        self.found["ends"].append(time.perf_counter() - self._began)
+        self.found["cpu"].append(time.process_time())
+        self.found["tokens"].append(self._sum[0])
+        self.found["padded"].append(self._sum[1])
+        self._sum = [0, 0]
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        from tuner.callbacks.throughput import peak_memory_mib
+
+        self.found["peak_mib"] = peak_memory_mib()
+        self.file.write_text(json.dumps(self.found), encoding="utf-8")

@@ -1,0 +1,144 @@
+"""The loss in parts is the loss as a whole, for every architecture that does more to its logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from torch.nn import functional as F
+from transformers import (
+    CohereConfig,
+    Gemma2Config,
+    GPT2Config,
+    GraniteConfig,
+    LlamaConfig,
+    OPTConfig,
+    Qwen3MoeConfig,
+)
+from transformers.models.auto import AutoModelForCausalLM
+
+from tuner import loss
+from tuner.data.batching import pad
+from tuner.data.encode import Encoded
+
+VOCABULARY = 48
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "intermediate_size": 24,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "llama": LlamaConfig(**SMALL),
+    "tied": LlamaConfig(**SMALL, tie_word_embeddings=True),
+    "gemma2": Gemma2Config(**SMALL, final_logit_softcapping=3.0),
+    "granite": GraniteConfig(**SMALL, logits_scaling=4.0),
+    "cohere": CohereConfig(**SMALL, logit_scale=0.2),
+    "moe": Qwen3MoeConfig(**SMALL, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=8),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=64),
+    "opt": OPTConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        word_embed_proj_dim=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        ffn_dim=24,
+        dropout=0.0,
+        max_position_embeddings=64,
+        pad_token_id=0,
+    ),
+}
+
+
+def model_of(name: str, kind: str = "full") -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[name], dtype=torch.float32).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if kind == "lora":
+        target = ["q_proj", "lm_head"]
+        config = LoraConfig(target_modules=target, init_lora_weights=False)
+        return get_peft_model(model, config)
+    if kind == "prompt":
+        settings = PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+        return get_peft_model(model, settings)
+    return model
+
+
+def batch() -> Any:
+    draw = torch.Generator().manual_seed(1)
+    rows = list[Encoded]()
+    for number, length in enumerate((5, 9, 7)):
+        ids = torch.randint(1, VOCABULARY, (length,), generator=draw).numpy()
+        labels = ids.copy()
+        labels[: 1 + number] = -100
+        rows.append(Encoded(ids, labels, number))
+    return pad(rows, 0)
+
+
+def found(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    torch.manual_seed(5)
+    total, targets = loss.summed_loss(model, batch())
+    assert int(targets) == 15
+    total.backward()
+    grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return total.detach(), grads
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parts_give_the_loss_and_the_gradients_of_one_row_at_a_time(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "PART", 4 * VOCABULARY)
+    model = model_of(name)
+    total, grads = found(model)
+    model.zero_grad()
+    expected = torch.zeros(())
+    data = batch()
+    for ids, labels in zip(data["input_ids"], data["labels"], strict=True):
+        length = int((labels != -100).nonzero().max()) + 1  # the last token of a row has a label
+        logits = model(input_ids=ids[None, :length], use_cache=False).logits[0, :-1]
+        expected = expected + F.cross_entropy(logits, labels[1:length], reduction="sum")
+    expected.backward()
+    torch.testing.assert_close(total, expected.detach(), rtol=1e-5, atol=1e-5)
+    for key, weight in model.named_parameters():
+        if weight.grad is not None:
+            torch.testing.assert_close(grads[key], weight.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["lora", "prompt"])
+def test_parts_are_the_whole_for_adapters(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("llama", kind)
+    whole = found(model)
+    monkeypatch.setattr(loss, "PART", 4 * VOCABULARY)
+    parts = found(model)
+    torch.testing.assert_close(parts[0], whole[0])
+    assert parts[1].keys() == whole[1].keys()
+    for key, gradient in whole[1].items():
+        torch.testing.assert_close(parts[1][key], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_without_labels_has_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "PART", VOCABULARY)
+    total, targets = loss.summed_loss(model_of("llama"), pad([], 0))
+    total.backward()
+    assert (float(total.detach()), int(targets)) == (0.0, 0)
+
+
+def test_logits_are_held_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "PART", 4 * VOCABULARY)
+    model = model_of("llama")
+    seen = list[int]()
+    model.lm_head.register_forward_hook(lambda _m, _a, out: seen.append(out.shape[1]))
+    loss.summed_loss(model, batch())[0].backward()
+    assert max(seen) == 4
+    assert sum(seen) == 2 * 15  # forward, and once more going back
+    assert "forward" not in model.model.__dict__  # the decoder is its own again
