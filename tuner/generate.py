@@ -74,7 +74,8 @@ def generate(
     """Continue each header until it ends its turn.
 
     Every decoding option is given here, none is taken from the model's own generation settings.
-    Rows are padded on the left and masked, so a reply does not depend on its neighbours.
+    Rows are padded on the left and masked, so a reply does not depend on its neighbours, and a row
+    that has ended leaves its batch.
 
     Args:
         model: a causal language model with `generate`, on its device, in evaluation mode.
@@ -92,6 +93,7 @@ def generate(
     """
     from transformers import GenerationConfig
 
+    from tuner.decode import Evicting
     from tuner.sampling import SeededSampling
 
     pad_id = cast("int | None", tokenizer.pad_token_id)
@@ -120,10 +122,13 @@ def generate(
         options: dict[str, Any] = {"generation_config": config}
         if each_token is not None:
             options["stopping_criteria"] = [_calling(each_token)]
+        noise = None
         if sampling is not None:
             seeds = [sampling.seeds[place] for place in places]
             noise = SeededSampling(sampling.temperature, sampling.top_p, seeds)
             options["logits_processor"] = [noise]
+        # Split over processes, none may end while another one needs its part.
+        options["custom_generate"] = Evicting(synced=is_sharded(model), noise=noise)
         began = time.perf_counter()
         # What a split model gathers while in inference mode is of no use to a training step.
         with torch.inference_mode(not is_sharded(model)), torch.no_grad():
@@ -157,9 +162,7 @@ def _continued(model: Any, ids: Tensor, mask: Tensor, options: dict[str, Any]) -
     adapter = getattr(model, "active_peft_config", None)
     kind = getattr(adapter, "peft_type", None)
     if kind not in ("PROMPT_TUNING", "P_TUNING"):
-        # Split over processes, none may end while another one needs its part.
-        synced = is_sharded(model)
-        out = model.generate(input_ids=ids, attention_mask=mask, synced_gpus=synced, **options)
+        out = model.generate(input_ids=ids, attention_mask=mask, **options)
         return out[:, ids.shape[1] :]
     base = model.get_base_model()
     words = base.get_input_embeddings()(ids)  # (B, T, H)
