@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+SHORT = 64  # tokens up to which the padding of a row costs less than a batch of its own
 StopReason = Literal["eos", "length", "empty"]
 
 
@@ -108,11 +109,9 @@ def generate(
         eos_token_id=list(stops),
     )
     device = next(model.parameters()).device
-    order = sorted(range(len(headers)), key=lambda place: len(headers[place]))
     replies: dict[int, Reply] = {}
     bar = tqdm(total=len(headers), desc=progress, disable=progress is None, unit="reply")
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+    for places in _batches(list(map(len, headers)), batch_size, is_sharded(model)):
         width = max(len(headers[place]) for place in places)
         ids = torch.full((len(places), width), pad_id, dtype=torch.int64)
         mask = torch.zeros_like(ids)
@@ -140,6 +139,23 @@ def generate(
         bar.update(len(places))
     bar.close()
     return [replies[place] for place in range(len(headers))]
+
+
+def _batches(lengths: Sequence[int], size: int, sharded: bool) -> list[list[int]]:
+    """Places of the headers of each batch, from short to long, few of very different lengths.
+
+    A row is padded to the longest of its batch, in the cache of every step as well, so a few long
+    rows among short ones cost more than another batch. Processes that share a model have to make
+    equally many batches, whatever their rows are.
+    """
+    batches: list[list[int]] = []
+    most = 0
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if not batches or len(batches[-1]) == size or (lengths[place] > most and not sharded):
+            batches.append([])
+            most = max(SHORT, 2 * lengths[place])
+        batches[-1].append(place)
+    return batches
 
 
 def _calling(each_token: Callable[[], None]) -> Any:
