@@ -3,11 +3,11 @@
     python benchmarks/generation.py [--data dolly=FILE bitext=FILE] [--run FOLDER]
 
 Both sides get the same prompts, stop tokens and limit and decode greedily in float32, in turn, from
-the messages to the texts. The peer has its adapter as `PeftModel.from_pretrained` gives it. Cases:
-the embedded base, a LoRA on it (`--run`, or a random one), and a random model of the shape of
-TinyLlama-1.1B with a random LoRA. Replies are compared token by token. Where other programs run
-beside it, CPU seconds are steadier than those on the wall. Writes
-benchmarks/results/generation.json; then `python benchmarks/tables.py`.
+the messages to the texts. The peer has its adapter as `PeftModel.from_pretrained` gives it; the
+other side loads and merges as `eval.py` does. Cases: the embedded base, a LoRA on it (`--run`, or a
+random one), and a random model of the shape of TinyLlama-1.1B with a random LoRA. Replies are
+compared token by token. Where other programs run beside it, CPU seconds are steadier than those on
+the wall. Writes benchmarks/results/generation.json; then `python benchmarks/tables.py`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from tuner.data.encode import encode_header
 from tuner.data.example import Example, Message
 from tuner.data.prompts.chat import Chat
 from tuner.data.sources import Source
+from tuner.evaluation.latency import merged
 from tuner.evaluation.onednn import use_onednn
 from tuner.evaluation.systems import System
 from tuner.generate import generate, stop_ids
@@ -199,42 +200,17 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--max_new_tokens", type=int, default=128)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--large", type=int, nargs=3, default=[16, 64, 1])
+    parser.add_argument(
+        "--large",
+        type=int,
+        nargs=3,
+        default=[16, 32, 1],
+        help="prompts, new tokens and turns of the large shape; 0 prompts leave it out",
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    cases: list[dict[str, Any]] = []
-
-    def case(name: str, data: str, found: dict[str, Any]) -> None:
-        cases.append({"system": name, "data": data, **found})
-        print(json.dumps(cases[-1]), flush=True)
-
-    with tempfile.TemporaryDirectory() as folder:
-        run = options.run or Path(folder)
-        if options.run is None:
-            random_lora(pico(), "all-linear").save_pretrained(run / "adapter")
-        room = (context_length("pico") or 1024) - options.max_new_tokens
-        for spec in options.data:
-            data, asked = questions(spec, options.prompts, room)
-            rest = (asked, options.max_new_tokens, options.turns)
-            base = System("base", "pico", None, None).load(torch.float32, CPU)
-            case("pico", data, measure(pico(), base, *rest))
-            tuned = System("tuned", "pico", None, None, run=run).load(torch.float32, CPU)
-            peer = PeftModel.from_pretrained(pico(), str(run / "adapter")).eval()
-            name = "pico, trained LoRA" if options.run else "pico, random LoRA"
-            case(name, data, measure(peer, tuned, *rest))
-    prompts, limit, turns = options.large
-    if prompts:
-        data, asked = questions(options.data[0], prompts, room)
-        torch.manual_seed(0)
-        base = AutoModelForCausalLM.from_config(TINYLLAMA, dtype=torch.float32)
-        peer = random_lora(base, ["q_proj", "k_proj", "v_proj", "o_proj"])
-        # Two models of the same weights: those of `ours` are put to work as `System.load` does.
-        weights = {id(weight): weight for weight in [*peer.parameters(), *peer.buffers()]}
-        ours = use_onednn(copy.deepcopy(peer, weights))
-        name = "shape of TinyLlama-1.1B, random LoRA"
-        case(name, data, measure(peer, ours, asked, limit, turns))
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "generation",
         "command": " ".join(
             word.split("=")[0] + "=" + Path(word).name if "=" in word else word
@@ -247,10 +223,40 @@ def main() -> None:
             "threads": torch.get_num_threads(),
         },
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
-        "cases": cases,
+        "cases": [],
     }
-    file = ROOT / "benchmarks" / "results" / "generation.json"
-    file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+    def case(name: str, data: str, found: dict[str, Any]) -> None:
+        result["cases"].append({"system": name, "data": data, **found})
+        print(json.dumps(result["cases"][-1]), flush=True)
+        file = ROOT / "benchmarks" / "results" / "generation.json"
+        file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+    room = (context_length("pico") or 1024) - options.max_new_tokens
+    prompts, limit, turns = options.large
+    if prompts:
+        data, asked = questions(options.data[0], prompts, room)
+        torch.manual_seed(0)
+        base = AutoModelForCausalLM.from_config(TINYLLAMA, dtype=torch.float32)
+        peer = random_lora(base, ["q_proj", "k_proj", "v_proj", "o_proj"])
+        ours = merged(use_onednn(copy.deepcopy(peer)))  # as `System.load` and `answer` have it
+        name = "shape of TinyLlama-1.1B, random LoRA"
+        case(name, data, measure(peer, ours, asked, limit, turns))
+        del base, peer, ours
+    with tempfile.TemporaryDirectory() as folder:
+        run = options.run or Path(folder)
+        if options.run is None:
+            random_lora(pico(), "all-linear").save_pretrained(run / "adapter")
+        name = "pico, trained LoRA" if options.run else "pico, random LoRA"
+        for spec in options.data:
+            data, asked = questions(spec, options.prompts, room)
+            rest = (asked, options.max_new_tokens, options.turns)
+            base = System("base", "pico", None, None).load(torch.float32, CPU)
+            case("pico", data, measure(pico(), base, *rest))
+            tuned = System("tuned", "pico", None, None, run=run).load(torch.float32, CPU)
+            tuned = merged(tuned)
+            peer = PeftModel.from_pretrained(pico(), str(run / "adapter")).eval()
+            case(name, data, measure(peer, tuned, *rest))
 
 
 def _processor() -> str:
