@@ -212,10 +212,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     result: dict[str, Any] = {
         "benchmark": "generation",
-        "command": " ".join(
-            word.split("=")[0] + "=" + Path(word).name if "=" in word else word
-            for word in sys.argv[1:]
-        ),
+        "command": " ".join(map(_short, sys.argv[1:])),
         "machine": {
             "architecture": platform.machine(),
             "processor": _processor(),
@@ -257,6 +254,12 @@ def main() -> None:
             tuned = merged(tuned)
             peer = PeftModel.from_pretrained(pico(), str(run / "adapter")).eval()
             case(name, data, measure(peer, tuned, *rest))
+
+
+def _short(word: str) -> str:
+    """A word of the command line without the folders of a file."""
+    name, equals, file = word.rpartition("=")
+    return name + equals + Path(file).name if "/" in file else word
 
 
 def _processor() -> str:

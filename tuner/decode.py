@@ -80,7 +80,8 @@ def _select(state: dict[str, Any], left: Tensor, count: int) -> bool:
         value.dim() > 3 or len(value) not in (1, count) for value in tensors.values()
     ):
         return False
-    cache.reorder_cache(left)  # any order of any rows; works for states of linear attention, too
+    chosen: Any = left
+    cache.reorder_cache(chosen)  # of any rows; works for states of linear attention, too
     for key, value in tensors.items():
         if len(value) == count:
             state[key] = value[left]

@@ -20,10 +20,10 @@ def use_onednn(model: Any) -> Any:
     """
     if not torch.backends.mkldnn.is_available():
         return model
+    layer: Any
     for layer in model.modules():
-        weight = getattr(layer, "weight", None)
         # Subclasses, such as quantised layers, compute in ways of their own.
-        if type(layer) is nn.Linear and weight.dtype == torch.float32 and weight.is_cpu:
+        if type(layer) is nn.Linear and layer.weight.is_cpu and layer.weight.dtype == torch.float32:
             layer.forward = partial(_product, layer)
     return model
 
