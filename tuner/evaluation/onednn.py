@@ -24,7 +24,7 @@ def use_onednn(model: Any) -> Any:
     for layer in model.modules():
         # Subclasses, such as quantised layers, compute in ways of their own.
         if type(layer) is nn.Linear and layer.weight.is_cpu and layer.weight.dtype == torch.float32:
-            layer.forward = partial(_product, layer)
+            vars(layer)["forward"] = partial(_product, layer)
     return model
 
 
