@@ -147,6 +147,31 @@ def plan_table() -> str:
     return "\n".join(lines)
 
 
+def generation_table() -> str:
+    """Seconds until all prompts are answered, beside one library call each."""
+    result = json.loads((RESULTS / "generation.json").read_text(encoding="utf-8"))
+    machine = result["machine"]
+    lines = [
+        f"| system ({machine['threads']} threads of {machine['processor']}, torch "
+        f"{result['versions']['torch']}) | prompts | new tokens | one call each, s | ours, s | "
+        "times as fast: wall (CPU) | same replies |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for one in result["cases"]:
+        cells = [f"{one['system']}", f"{one['prompts']} of {one['data']}", f"{one['new_tokens']:,}"]
+        cells += [
+            ", ".join(f"{seconds:.1f}" for seconds in sorted(one["seconds"][side]))
+            for side in ("peer", "ours")
+        ]
+        wall, cpu = (
+            statistics.median(one[clock]["peer"]) / statistics.median(one[clock]["ours"])
+            for clock in ("seconds", "cpu_seconds")
+        )
+        cells += [f"{wall:.1f} ({cpu:.1f})", f"{one['identical']} of {one['prompts']}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 PAGES = {
     "docs/memory.md": {"plan": plan_table},
     "README.md": {"results": table},
@@ -155,6 +180,7 @@ PAGES = {
         "data": data_table,
         "startup": startup_table,
         "resampling": resampling_table,
+        "generation": generation_table,
     },
 }
 

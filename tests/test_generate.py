@@ -14,7 +14,7 @@ from tuner.data.encode import encode_header
 from tuner.data.example import Message
 from tuner.data.prompts.chat import Chat
 from tuner.errors import UserError
-from tuner.generate import Sampling, generate, stop_ids
+from tuner.generate import Sampling, _batches, generate, stop_ids
 from tuner.sampling import SeededSampling
 
 TEXTS = ["where is my order", "hi", "please help me with a very late parcel " * 3, "refund?"]
@@ -159,3 +159,125 @@ def test_noise_draws_from_the_tempered_and_cut_distribution() -> None:
         shares = torch.bincount(found, minlength=4) / draws
         assert torch.allclose(shares[:kept], cut.softmax(dim=0), atol=0.025)
         assert not shares[kept:].any()
+
+
+def tuned(kind: str, base: Path) -> Any:
+    """The tiny base with a random adapter of a kind."""
+    from peft import (
+        LoraConfig,
+        PrefixTuningConfig,
+        PromptTuningConfig,
+        get_peft_model,
+    )
+
+    loaded = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    virtual = {"task_type": "CAUSAL_LM", "num_virtual_tokens": 5}
+    config = {
+        "lora": lambda: LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False),
+        "prefix": lambda: PrefixTuningConfig(**virtual),
+        "prompt": lambda: PromptTuningConfig(**virtual),
+    }[kind]()
+    torch.manual_seed(0)
+    return get_peft_model(loaded, config).eval()
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("kind", ["lora", "prefix", "prompt"])
+def test_rows_that_end_leave_the_batch_and_change_no_other(
+    kind: str, sampled: bool, tiny_base: Path
+) -> None:
+    tokenizer = load_tokenizer(str(tiny_base))
+    model = tuned(kind, tiny_base)
+    headers = [encode_header([Message("user", text)], Chat(), tokenizer) for text in TEXTS]
+    ids = range(tokenizer.vocab_size)
+    widths: list[int] = []
+
+    def count(_module: Any, _args: Any, given: dict[str, Any]) -> None:
+        words = given.get("input_ids")
+        widths.append(len(given["inputs_embeds"] if words is None else words))
+
+    model.get_base_model().register_forward_pre_hook(count, with_kwargs=True)
+
+    def say(places: list[int], batch_size: int) -> list[tuple[str, int]]:
+        widths.clear()
+        replies = generate(
+            model,
+            [headers[place] for place in places],
+            tokenizer=tokenizer,
+            stops=[token for token in ids if token % 9 == 0],  # a turn ends soon, at random
+            max_new_tokens=12,
+            batch_size=batch_size,
+            sampling=Sampling(1.0, 0.95, [10 + place for place in places]) if sampled else None,
+        )
+        return [(reply.text, reply.new_tokens) for reply in replies]
+
+    together = say([0, 1, 2, 3], 4)
+    lengths = [count for _, count in together]
+    assert len(set(lengths)) > 1
+    # Step n computes the rows that have not ended by then, and no other.
+    assert widths == [sum(count > step for count in lengths) for step in range(max(lengths))]
+    assert say([3, 1, 0, 2], 1) == [together[place] for place in (3, 1, 0, 2)]
+
+
+def test_something_is_called_after_each_token_and_can_end_it(model: Any, tiny_base: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_base))
+    calls: list[int] = []
+    options: dict[str, Any] = {"tokenizer": tokenizer, "stops": [2], "batch_size": 3}
+    headers = [[5, 6, 7], [8, 9], [10]]
+    found = generate(
+        model, headers, max_new_tokens=6, each_token=lambda: calls.append(1), **options
+    )
+    assert len(calls) == max(reply.new_tokens for reply in found)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(model, headers, max_new_tokens=6, each_token=stop, **options)
+
+
+CACHES: dict[str, dict[str, Any]] = {
+    "sliding window": {"model_type": "mistral", "sliding_window": 8},
+    "learned positions": {"model_type": "gpt2", "n_embd": 64, "n_head": 4, "n_layer": 2},
+    "linear attention": {"model_type": "mamba", "state_size": 4},
+    "both kinds": {
+        "model_type": "lfm2",
+        "layer_types": ["conv", "full_attention"],
+        "block_auto_adjust_ff_dim": False,
+    },
+}
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_rows_leave_caches_of_every_kind(name: str, tiny_base: Path) -> None:
+    from transformers import AutoConfig
+
+    settings: dict[str, Any] = {
+        "vocab_size": 4096,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.2,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    settings |= CACHES[name]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(**settings)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    tokenizer = load_tokenizer(str(tiny_base))
+    headers = [encode_header([Message("user", text)], Chat(), tokenizer) for text in TEXTS]
+    stops = [token for token in range(4096) if token % 9 == 0]
+    options: dict[str, Any] = {"tokenizer": tokenizer, "stops": stops, "max_new_tokens": 12}
+    together = generate(model, headers, batch_size=4, **options)
+    alone = generate(model, headers, batch_size=1, **options)
+    assert len({reply.new_tokens for reply in alone}) > 1
+    assert [(r.text, r.new_tokens) for r in together] == [(r.text, r.new_tokens) for r in alone]
+
+
+def test_a_long_header_pads_no_short_ones() -> None:
+    assert _batches([70, 10, 300, 64, 11, 140], 4, False) == [[1, 4, 3], [0, 5], [2]]
+    assert _batches([70, 10, 300, 64, 11, 140], 4, True) == [[1, 4, 3, 0], [5, 2]]

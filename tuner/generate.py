@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+SHORT = 64  # tokens up to which the padding of a row costs less than a batch of its own
 StopReason = Literal["eos", "length", "empty"]
 
 
@@ -74,7 +75,8 @@ def generate(
     """Continue each header until it ends its turn.
 
     Every decoding option is given here, none is taken from the model's own generation settings.
-    Rows are padded on the left and masked, so a reply does not depend on its neighbours.
+    Rows are padded on the left and masked, so a reply does not depend on its neighbours, and a row
+    that has ended leaves its batch.
 
     Args:
         model: a causal language model with `generate`, on its device, in evaluation mode.
@@ -92,6 +94,7 @@ def generate(
     """
     from transformers import GenerationConfig
 
+    from tuner.decode import Evicting
     from tuner.sampling import SeededSampling
 
     pad_id = cast("int | None", tokenizer.pad_token_id)
@@ -106,11 +109,9 @@ def generate(
         eos_token_id=list(stops),
     )
     device = next(model.parameters()).device
-    order = sorted(range(len(headers)), key=lambda place: len(headers[place]))
     replies: dict[int, Reply] = {}
     bar = tqdm(total=len(headers), desc=progress, disable=progress is None, unit="reply")
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+    for places in _batches(list(map(len, headers)), batch_size, is_sharded(model)):
         width = max(len(headers[place]) for place in places)
         ids = torch.full((len(places), width), pad_id, dtype=torch.int64)
         mask = torch.zeros_like(ids)
@@ -120,10 +121,13 @@ def generate(
         options: dict[str, Any] = {"generation_config": config}
         if each_token is not None:
             options["stopping_criteria"] = [_calling(each_token)]
+        noise = None
         if sampling is not None:
             seeds = [sampling.seeds[place] for place in places]
             noise = SeededSampling(sampling.temperature, sampling.top_p, seeds)
             options["logits_processor"] = [noise]
+        # Split over processes, none may end while another one needs its part.
+        options["custom_generate"] = Evicting(synced=is_sharded(model), noise=noise)
         began = time.perf_counter()
         # What a split model gathers while in inference mode is of no use to a training step.
         with torch.inference_mode(not is_sharded(model)), torch.no_grad():
@@ -135,6 +139,23 @@ def generate(
         bar.update(len(places))
     bar.close()
     return [replies[place] for place in range(len(headers))]
+
+
+def _batches(lengths: Sequence[int], size: int, sharded: bool) -> list[list[int]]:
+    """Places of the headers of each batch, from short to long, few of very different lengths.
+
+    A row is padded to the longest of its batch, in the cache of every step as well, so a few long
+    rows among short ones cost more than another batch. Processes that share a model have to make
+    equally many batches, whatever their rows are.
+    """
+    batches: list[list[int]] = []
+    most = 0
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if not batches or len(batches[-1]) == size or (lengths[place] > most and not sharded):
+            batches.append([])
+            most = max(SHORT, 2 * lengths[place])
+        batches[-1].append(place)
+    return batches
 
 
 def _calling(each_token: Callable[[], None]) -> Any:
@@ -157,9 +178,7 @@ def _continued(model: Any, ids: Tensor, mask: Tensor, options: dict[str, Any]) -
     adapter = getattr(model, "active_peft_config", None)
     kind = getattr(adapter, "peft_type", None)
     if kind not in ("PROMPT_TUNING", "P_TUNING"):
-        # Split over processes, none may end while another one needs its part.
-        synced = is_sharded(model)
-        out = model.generate(input_ids=ids, attention_mask=mask, synced_gpus=synced, **options)
+        out = model.generate(input_ids=ids, attention_mask=mask, **options)
         return out[:, ids.shape[1] :]
     base = model.get_base_model()
     words = base.get_input_embeddings()(ids)  # (B, T, H)

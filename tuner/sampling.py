@@ -30,6 +30,10 @@ class SeededSampling(LogitsProcessor):
         self.cut = TopPLogitsWarper(top_p) if top_p < 1 else None
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with some of the rows: their places, in order."""
+        self.generators = [self.generators[place] for place in places]
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Add the noise of the next token to its logits: (B, V)."""
         scores = scores.float() / self.temperature

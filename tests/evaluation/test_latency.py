@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from tests.heads.test_contract import made
-from tuner.backbone import load_tokenizer
+from tuner.backbone import load_base, load_tokenizer
 from tuner.evaluation.latency import measure_latency, merged
+from tuner.evaluation.onednn import use_onednn
+from tuner.heads.lora import LoRA
 
 
 class Slow(torch.nn.Module):
@@ -75,3 +78,25 @@ def test_an_adapter_folded_into_the_weights_answers_the_same(
         assert not any("lora" in name for name, _ in whole.named_modules())
         with torch.inference_mode():
             assert torch.allclose(whole(input_ids=ids).logits, before, atol=1e-3)
+
+
+def test_an_output_layer_that_is_the_embeddings_is_not_folded_in(
+    make_base: Callable[..., Path],
+) -> None:
+    base = load_base(str(make_base(tie_word_embeddings=True)))
+    model = LoRA(target_modules=["q_proj", "lm_head"]).apply(base)
+    assert merged(model.eval()) is None
+
+
+def test_onednn_computes_what_the_layers_do(tiny_base: Path) -> None:
+    model = load_base(str(tiny_base))
+    ids = torch.arange(3, 23)[None]
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+        fast = use_onednn(model)
+        assert "forward" in vars(fast.lm_head)
+        assert torch.allclose(fast(input_ids=ids).logits, before, atol=1e-4)
+    fast.get_input_embeddings().weight.requires_grad_(True)
+    fast(input_ids=ids).logits.sum().backward()  # gradients take the usual way
+    half = use_onednn(load_base(str(tiny_base), dtype=torch.bfloat16))
+    assert "forward" not in vars(half.lm_head)

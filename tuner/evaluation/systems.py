@@ -14,6 +14,7 @@ from tuner.backbone import Quantize, load_base, weights_hash
 from tuner.data.example import Message
 from tuner.errors import UserError
 from tuner.evaluation.baselines import BASELINES
+from tuner.evaluation.onednn import use_onednn
 from tuner.runs import find_runs, read_record
 
 
@@ -85,18 +86,18 @@ class System:
         from peft import PeftModel
 
         if self.run is not None and (model := self.run / "model").is_dir():
-            return load_base(str(model), dtype=dtype).to(device)  # pyright: ignore
+            return use_onednn(load_base(str(model), dtype=dtype).to(device))  # pyright: ignore
         base: Any = load_base(
             self.base, self.revision, quantize=self.quantize, dtype=dtype, device=device
         )
         if self.quantize is None:
             base = base.to(device)
         if self.run is None:
-            return base
+            return use_onednn(base)
         adapter = self.run / "adapter"
         if not (adapter / "adapter_config.json").is_file():
             raise UserError(f"{self.run} holds no exported adapter: the run has not finished")
-        return PeftModel.from_pretrained(base, str(adapter)).eval()
+        return use_onednn(PeftModel.from_pretrained(base, str(adapter)).eval())
 
 
 def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[System]:

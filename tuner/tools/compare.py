@@ -38,6 +38,7 @@ DESCRIPTION = """Compare tuned runs with their base: same prompts, same decoding
 A run is named by its name (the newest finished one is taken), by name@version, or by its folder;
 name@* means all finished runs of a recipe that differ in their seed alone.
 """
+BATCH_SIZE = 32
 
 
 def _parser() -> Parser:
@@ -46,7 +47,9 @@ def _parser() -> Parser:
     parser.add_argument("--data", type=Path | None, default=None, help="YAML with other test data")
     parser.add_argument("--suite", type=str | None, default=None, help="curated prompts: a name")
     parser.add_argument("--limit", type=int | None, default=None, help="rows, drawn at random")
-    parser.add_argument("--batch_size", type=int, default=32, help="prompts answered together")
+    parser.add_argument(
+        "--batch_size", type=int, default=BATCH_SIZE, help="prompts answered together"
+    )
     parser.add_argument("--max_new_tokens", type=int, default=256, help="tokens a reply at most")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 for greedy replies")
     parser.add_argument("--top_p", type=float, default=1.0, help="probability that is drawn from")
