@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from training import ROOT, fit, peer, rates
+from measure import write
+from training import fit, peer, rates
 
 SHAPE = {
     "vocab_size": 32_000,
@@ -108,7 +109,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="after the first one")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
-    parser.add_argument("--output", default=str(ROOT / "benchmarks/results/full_size.json"))
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as temporary:
@@ -124,8 +124,8 @@ def main() -> None:
             "lr": 1e-4,
             "seed": 0,
         }
-        result: dict[str, Any] = {"weights": weights, "rows": args.batch_size}
-        result |= {"tokens": args.tokens, "systems": {}}
+        result = {"weights": weights, "rows": args.batch_size, "tokens": args.tokens}
+        systems: dict[str, list[dict[str, float]]] = {name: [] for name in args.systems}
         for _ in range(args.repeat):
             for name in args.systems:
                 machine = matmul_rate(args.batch_size * args.tokens, device)
@@ -138,9 +138,9 @@ def main() -> None:
                     "share_of_matmul": round(4 * weights * speed["tokens_per_second"] / machine, 4),
                     "peak_mib": round(found["peak_mib"]),
                 }
-                result["systems"].setdefault(name, []).append(one)
+                systems[name].append(one)
                 print(name, one, flush=True)
-    Path(args.output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write("full_size", {**result, "systems": systems})
 
 
 if __name__ == "__main__":

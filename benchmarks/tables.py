@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cost_tables
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -80,55 +82,6 @@ def fit_table() -> str:
     return "\n".join(lines)
 
 
-def startup_table() -> str:
-    """Seconds until a command answers, beside the imports that it cannot do without."""
-    result = json.loads((RESULTS / "startup.json").read_text(encoding="utf-8"))
-    lines = [f"| process ({result['cpus']} CPU cores) | median | all |", "|---|--:|---|"]
-    for command, times in result["seconds"].items():
-        spread = ", ".join(f"{seconds:.2f}" for seconds in sorted(times))
-        lines.append(f"| `{command}` | {statistics.median(times):.2f} s | {spread} |")
-    return "\n".join(lines)
-
-
-def data_table() -> str:
-    """Time and memory of preparing data, and the rate of tokenisation."""
-    result = json.loads((RESULTS / "data.json").read_text(encoding="utf-8"))
-    lines = [
-        "| rows | tokens | first start | second start | peak memory (imports) | a worker |",
-        "|--:|--:|--:|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {one['rows']:,} | {one['tokens']:,} | {one['seconds']:,.0f} s | "
-        f"{one['second_start_seconds']:.1f} s | {one['peak_mib']:,} MiB "
-        f"({one['imports_mib']:,}) | {one['worker_peak_mib']:,} MiB |"
-        for one in result["prepare"]
-    ]
-    rates = {key: statistics.median(all_) for key, all_ in result["tokenisation"].items()}
-    lines += [
-        "",
-        f"Rows a second in one process, in turn: the bare tokenizer {rates['bare']:,}, "
-        f"tokenisation with the loss mask {rates['with_mask']:,} "
-        f"({rates['with_mask'] / rates['bare']:.2f} times).",
-    ]
-    return "\n".join(lines)
-
-
-def resampling_table() -> str:
-    """Seconds of scoring a comparison and of its statistics."""
-    result = json.loads((RESULTS / "resampling.json").read_text(encoding="utf-8"))
-    lines = [f"| step ({result['cpus']} CPU cores) | median | all |", "|---|--:|---|"]
-    what = {
-        "scoring": f"scoring {result['rows'] * result['systems']:,} replies by "
-        f"{result['metrics']} metrics",
-        "statistics": f"{result['resamples']:,} resamples of {result['rows']:,} rows, "
-        f"{result['systems']} systems, with intervals and p of every pair and metric",
-    }
-    for step, times in result["seconds"].items():
-        spread = ", ".join(f"{seconds:.2f}" for seconds in sorted(times))
-        lines.append(f"| {what[step]} | {statistics.median(times):.2f} s | {spread} |")
-    return "\n".join(lines)
-
-
 def plan_table() -> str:
     """Planned and measured peak memory."""
     result = json.loads((RESULTS / "plan.json").read_text(encoding="utf-8"))
@@ -177,9 +130,11 @@ PAGES = {
     "README.md": {"results": table},
     "docs/benchmarks.md": {
         "fit": fit_table,
-        "data": data_table,
-        "startup": startup_table,
-        "resampling": resampling_table,
+        "data": cost_tables.data,
+        "tokenisation": cost_tables.tokenisation,
+        "startup": cost_tables.startup,
+        "evaluation": cost_tables.evaluation,
+        "growth": cost_tables.growth,
         "generation": generation_table,
     },
 }

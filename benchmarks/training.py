@@ -16,15 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import ROOT, measured, run, write
 
-ROOT = Path(__file__).resolve().parent.parent
 LORA = {
     "r": 16,
     "alpha": 32,
@@ -40,11 +38,8 @@ PEERS: dict[str, dict[str, Any]] = {
         "train_sampling_strategy": "group_by_length",
     },
 }
-ENV = os.environ | {
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",
-    "PYTHONPATH": os.pathsep.join([str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]),
-}
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as the command line sets it
+os.environ["PYTHONPATH"] = str(ROOT / "benchmarks")  # where `fit` finds the clock
 
 
 def write_rows(name: str, file: str | None, folder: Path, job: dict[str, Any]) -> dict[str, int]:
@@ -96,11 +91,9 @@ def fit(folder: Path, job: dict[str, Any], more: dict[str, str]) -> dict[str, An
         "name": "bench",
         **more,
     }
-    command = [sys.executable, str(ROOT / "train.py"), "fit"]
-    command += [word for key, value in options.items() for word in (f"--{key}", value)]
-    subprocess.run(command, check=True, env=ENV, stdout=subprocess.DEVNULL)
-    run = max((folder / "logs" / "bench").iterdir(), key=lambda run: run.stat().st_mtime)
-    return json.loads(clock.read_text()) | {"adapter": str(run / "adapter")}
+    run("train.py", "fit", *(word for key in options for word in (f"--{key}", options[key])))
+    newest = max((folder / "logs" / "bench").iterdir(), key=lambda made: made.stat().st_mtime)
+    return json.loads(clock.read_text()) | {"adapter": str(newest / "adapter")}
 
 
 def peer(folder: Path, job: dict[str, Any], best: dict[str, Any]) -> dict[str, Any]:
@@ -114,9 +107,7 @@ def peer(folder: Path, job: dict[str, Any], best: dict[str, Any]) -> dict[str, A
         "lora": LORA,
         "best": best,
     }
-    command = [sys.executable, str(ROOT / "benchmarks" / "trl_fit.py"), json.dumps(asked)]
-    done = subprocess.run(command, check=True, env=ENV, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1]) | {"adapter": str(adapter)}
+    return measured("benchmarks/trl_fit.py", json.dumps(asked)) | {"adapter": str(adapter)}
 
 
 def rates(found: dict[str, Any], warm_up: int = WARM_UP) -> dict[str, float]:
@@ -176,12 +167,11 @@ def case(name: str, file: str | None, precision: str, args: argparse.Namespace) 
             found = {"tuner": fit(folder, job, {})}
             found |= {key: peer(folder, job, best) for key, best in PEERS.items()}
             for system, one in found.items():
-                run: dict[str, float] = {key: round(v, 1) for key, v in rates(one).items()}
-                run |= {"peak_mib": round(one["peak_mib"]), "tokens": sum(one["tokens"])}
-                if rows["val"]:
-                    run["loss"] = held_back_loss(job["base"], one["adapter"], folder)
-                result["systems"].setdefault(system, []).append(run)
-                print(name, precision, seed, system, run, flush=True)
+                turn: dict[str, float] = {key: round(v, 1) for key, v in rates(one).items()}
+                turn |= {"peak_mib": round(one["peak_mib"]), "tokens": sum(one["tokens"])}
+                turn["loss"] = held_back_loss(job["base"], one["adapter"], folder)
+                result["systems"].setdefault(system, []).append(turn)
+                print(name, precision, seed, system, turn, flush=True)
     return result
 
 
@@ -191,18 +181,18 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["dolly", "bitext", "medquad"])
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--base", default="pico")
-    parser.add_argument("--rows", type=int, default=640)
-    parser.add_argument("--held_back", type=int, default=200)
+    parser.add_argument("--rows", type=int, default=240)
+    parser.add_argument("--held_back", type=int, default=100)
     parser.add_argument("--max_length", type=int, default=1024)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--output", default=str(ROOT / "benchmarks/results/training.json"))
     args = parser.parse_args()
-    cases = []
+    cases = list[dict[str, Any]]()
     for entry in args.data:
         name, _, file = entry.partition("=")
-        cases += [case(name, file or None, precision, args) for precision in args.precision]
-    Path(args.output).write_text(json.dumps({"cases": cases}, indent=2) + "\n", encoding="utf-8")
+        for precision in args.precision:
+            cases.append(case(name, file or None, precision, args))
+            write("training", {"base": args.base, "batch_size": args.batch_size, "cases": cases})
 
 
 if __name__ == "__main__":

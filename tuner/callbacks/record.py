@@ -127,15 +127,21 @@ class RunRecord(Callback):
 
 def environment(trainer: Trainer) -> dict[str, Any]:
     """Versions, hardware and commit that a result depends on."""
+    found = machine()
+    found["hardware"] |= {"devices": trainer.world_size, "precision": str(trainer.precision)}
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Versions, hardware and commit, whatever runs on them."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "hardware": {
             "machine": platform.machine(),
+            "libc": " ".join(platform.libc_ver()),
             "cpus": torch.get_num_threads(),
             "gpus": gpus,
-            "devices": trainer.world_size,
-            "precision": str(trainer.precision),
         },
         "commit": _commit(),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from tuner.evaluation.answer import Decoding, answer
 from tuner.evaluation.board import write_board
@@ -94,7 +95,10 @@ def compare(
     rows = [row for found in answers.values() for row in found.rows]
     metrics = dict(plan.metrics) if plan.named else applicable(plan.metrics, rows)
     scored = score(rows, metrics)
-    results = build_results(scored, _setting(systems, test_set, plan), primary=plan.primary)
+    setting = _setting(systems, test_set, plan)
+    # The matrices of the statistics are narrow: threads would wait for each other, not work.
+    with threadpool_limits(1, user_api="blas"):
+        results = build_results(scored, setting, primary=plan.primary)
     for name, found in answers.items():
         results["systems"][name]["latency"]["alone"] = found.latency
     results["forgetting"] = forgotten(

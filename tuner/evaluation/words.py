@@ -5,6 +5,8 @@ from __future__ import annotations
 import string
 import unicodedata
 
+from tuner.characters import Replacing
+
 WORDS = (
     "tok:casefolded letters, marks and digits; Han and kana by character"
     f"|unicode:{unicodedata.unidata_version}"
@@ -14,25 +16,18 @@ WORDS = (
 _KANA = ("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA")
 
 
-class _Table(dict[int, str]):
-    """What `str.translate` puts in the place of each character, looked up once."""
-
-    def __missing__(self, point: int) -> str:
-        character = chr(point)
-        kind = unicodedata.category(character)
-        if character in "'\N{RIGHT SINGLE QUOTATION MARK}" or kind == "Cf":
-            kept = ""  # apostrophes and invisible marks stand inside words
-        elif kind[0] not in "LMN":
-            kept = " "
-        elif unicodedata.name(character, "").startswith(_KANA):
-            kept = f" {character} "
-        else:
-            kept = character
-        self[point] = kept
-        return kept
+def _kept(character: str) -> str:
+    kind = unicodedata.category(character)
+    if character in "'\N{RIGHT SINGLE QUOTATION MARK}" or kind == "Cf":
+        return ""  # apostrophes and invisible marks stand inside words
+    if kind[0] not in "LMN":
+        return " "
+    if unicodedata.name(character, "").startswith(_KANA):
+        return f" {character} "
+    return character
 
 
-_TABLE = _Table()
+_WORDS = Replacing(_kept)
 
 
 def words(text: str) -> list[str]:
@@ -42,7 +37,7 @@ def words(text: str) -> list[str]:
     `dont`), and so are emoji and other signs. Chinese and Japanese characters are words of their
     own. Thai and other scripts without blanks count what stands between two blanks as one word.
     """
-    return text.casefold().translate(_TABLE).split()
+    return text.casefold().translate(_WORDS).split()
 
 
 def grams(found: list[str], order: int) -> list[tuple[str, ...]]:
@@ -53,3 +48,11 @@ def grams(found: list[str], order: int) -> list[tuple[str, ...]]:
 def is_punctuation(character: str) -> bool:
     """Whether a character is punctuation or a sign of ASCII, or Unicode's punctuation."""
     return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+def without_punctuation(text: str) -> str:
+    """Leaves out what `is_punctuation` says is some."""
+    return text.translate(_UNPUNCTUATED)
+
+
+_UNPUNCTUATED = Replacing(lambda character: "" if is_punctuation(character) else character)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -41,15 +40,7 @@ class Chrf(Metric):
 
     def score(self, rows: Sequence[Prediction]) -> dict[str, Scores]:
         """Scores n replies; statistics are (n, 18): written, expected, common by order."""
-        counts: list[list[int]] = []
-        for row in rows:
-            found: list[int] = []
-            for order in range(1, _ORDER + 1):
-                written, expected = _grams(row.prediction, order), _grams(row.reference, order)
-                common = sum(min(count, expected[gram]) for gram, count in written.items())
-                # sacrebleu leaves out the orders that are longer than the reference
-                found += [written.total() if expected else 0, expected.total(), common]
-            counts.append(found)
+        counts = [_counts(row.prediction, row.reference) for row in rows]
         statistics = np.array(counts, dtype=np.float64)
         return {"chrf": Scores(self.corpus("chrf", statistics), statistics)}
 
@@ -66,6 +57,21 @@ class Chrf(Metric):
         return np.minimum(value, 1.0)
 
 
-def _grams(text: str, order: int) -> Counter[str]:
-    text = "".join(text.split())
-    return Counter(text[start : start + order] for start in range(len(text) - order + 1))
+def _counts(prediction: str, reference: str) -> list[int]:
+    """Of each order the runs of characters in the prediction, in the reference and in both."""
+    written, expected = ("".join(text.split()) for text in (prediction, reference))
+    points = np.frombuffer((written + expected).encode("utf-32-le", "surrogatepass"), np.uint32)
+    signs = np.unique(points, return_inverse=True)[1]
+    ours, theirs = signs[: len(written)], signs[len(written) :]
+    one, two = ours, theirs  # equal runs have equal numbers
+    found: list[int] = []
+    for order in range(1, _ORDER + 1):
+        if order > 1:  # a run is the one before its last sign, and that sign
+            both = ((one, ours), (two, theirs))
+            longer = [run[:-1] * len(signs) + sign[order - 1 :] for run, sign in both]
+            numbers = np.unique(np.concatenate(longer), return_inverse=True)[1]
+            one, two = numbers[: len(longer[0])], numbers[len(longer[0]) :]
+        counts = [np.bincount(run, minlength=len(signs)) for run in (one, two)]
+        # sacrebleu leaves out the orders that are longer than the reference
+        found += [len(one) if len(two) else 0, len(two), int(np.minimum(*counts).sum())]
+    return found

@@ -6,7 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING, ClassVar
 
 from tuner.evaluation.metric import Metric, Scores
-from tuner.evaluation.words import is_punctuation
+from tuner.evaluation.words import without_punctuation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,6 @@ class ExactMatch(Metric):
 def normalise(text: str) -> str:
     """Leaves out what makes no difference between answers."""
     text = text.casefold()
-    bare = "".join(character for character in text if not is_punctuation(character)).split()
+    bare = without_punctuation(text).split()
     kept = " ".join(word for word in bare if word not in _ARTICLES)
     return kept or " ".join(bare) or " ".join(text.split())

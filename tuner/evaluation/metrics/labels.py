@@ -109,8 +109,10 @@ class Labels(Metric):
 def normalise(text: str) -> str:
     """Leaves out case, blanks and outer punctuation; a text of punctuation alone keeps it."""
     text = " ".join(text.casefold().split())
-    inner = [place for place, character in enumerate(text) if _is_inner(character)]
-    return text[inner[0] : inner[-1] + 1] if inner else text
+    first = next((place for place, one in enumerate(text) if _is_inner(one)), None)
+    if first is None:
+        return text
+    return text[first : next(end for end in range(len(text), 0, -1) if _is_inner(text[end - 1]))]
 
 
 def _is_inner(character: str) -> bool:
