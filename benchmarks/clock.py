@@ -51,9 +51,7 @@ class StepClock(Callback):
 class FirstStep(Callback):
     """Prints when the first optimiser step is done."""
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         """Print seconds of the system's clock, which another process can compare with its own."""
         if trainer.global_step == 1:
             print(f"\nfirst step at {time.clock_gettime(time.CLOCK_MONOTONIC)}", flush=True)

@@ -13,39 +13,39 @@ RESULTS = Path(__file__).resolve().parent / "results"
 WORK = ("scores", "statistics", "files and reports")  # of a comparison, beyond the models
 
 
-def _read(name: str) -> dict[str, Any]:
+def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _where(result: dict[str, Any]) -> str:
+def where(result: dict[str, Any]) -> str:
     machine = result["hardware"]
     return ", ".join(machine["gpus"]) or f"{machine['cpus']} CPU cores"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
     rule = ["---"] * left + ["--:"] * (len(head) - left)
     return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)]
 
 
-def _spread(values: Iterable[float], form: str = ",.2f") -> str:
+def spread(values: Iterable[float], form: str = ",.2f") -> str:
     return ", ".join(format(value, form) for value in sorted(values))
 
 
 def startup() -> str:
     """Seconds until a command answers, beside the imports that it cannot do without."""
-    result = _read("startup")
+    result = read("startup")
     peer = median(next(iter(result["seconds"].values())))
     rows = [
         (
             f"`{command}`",
             f"{median(times):.2f} s",
             f"{median(times) / peer:.2f}, {median(times) - peer:+.1f} s",
-            _spread(times),
+            spread(times),
         )
         for command, times in result["seconds"].items()
     ]
     return "\n".join(
-        _table((f"process ({_where(result)})", "median", "of the imports", "all"), rows)
+        markdown((f"process ({where(result)})", "median", "of the imports", "all"), rows)
     )
 
 
@@ -61,14 +61,14 @@ def data() -> str:
             f"{one['peak_mib']:,} MiB ({one['imports_mib']:,})",
             f"{one['worker_peak_mib']:,} MiB",
         )
-        for one in _read("data")["prepare"]
+        for one in read("data")["prepare"]
     ]
-    return "\n".join(_table(head, rows, left=0))
+    return "\n".join(markdown(head, rows, left=0))
 
 
 def tokenisation() -> str:
     """Rows a second of preparing data and of the bare tokenizer."""
-    result = _read("tokenisation")
+    result = read("tokenisation")
     rows: list[Sequence[str]] = []
     for name, one in result["sets"].items():
         rates = one["rows_a_second"]
@@ -82,18 +82,18 @@ def tokenisation() -> str:
                     f"{name}: {one['rows']:,} rows, {one['tokens'] / one['rows']:.0f} tokens each",
                     what,
                     str(processes),
-                    f"{median(rates[own]):,.0f} ({_spread(rates[own], ',.0f')})",
-                    f"{median(rates[peer]):,.0f} ({_spread(rates[peer], ',.0f')})",
+                    f"{median(rates[own]):,.0f} ({spread(rates[own], ',.0f')})",
+                    f"{median(rates[peer]):,.0f} ({spread(rates[peer], ',.0f')})",
                     f"{median(rates[own]) / median(rates[peer]):.2f}",
                 )
             )
-    head = (f"rows ({_where(result)})", "what", "processes", "rows/s (all)", "bare tokenizer")
-    return "\n".join(_table((*head, "ratio"), rows, left=2))
+    head = (f"rows ({where(result)})", "what", "processes", "rows/s (all)", "bare tokenizer")
+    return "\n".join(markdown((*head, "ratio"), rows, left=2))
 
 
 def evaluation() -> str:
     """Seconds of the parts of a comparison beyond the models."""
-    result = _read("evaluation")
+    result = read("evaluation")
     turns = result["turns"]
     one = turns[0]
     parts = {name: [turn["parts"][name] for turn in turns] for name in one["parts"]}
@@ -102,18 +102,18 @@ def evaluation() -> str:
     shown |= {name: times for name, times in parts.items() if name not in WORK}
     shown["whole process"] = [turn["seconds"] for turn in turns]
     shown["whole process, time of all processors"] = [turn["cpu_seconds"] for turn in turns]
-    size = f"{one['rows']:,} rows, {one['systems']} systems, {_where(result)}"
-    rows = [(name, f"{median(times):.1f} s", _spread(times)) for name, times in shown.items()]
+    size = f"{one['rows']:,} rows, {one['systems']} systems, {where(result)}"
+    rows = [(name, f"{median(times):.1f} s", spread(times)) for name, times in shown.items()]
     said = (
         f"{one['metrics']} metrics, {one['comparisons']} comparisons, {one['slices']} slices and "
         f"categories, {one['resamples']:,} resamples each."
     )
-    return "\n".join([*_table((size, "median", "all"), rows), "", said])
+    return "\n".join([*markdown((size, "median", "all"), rows), "", said])
 
 
 def growth() -> str:
     """Seconds and memory at three sizes each, and the power of the size that they grow with."""
-    result = _read("growth")
+    result = read("growth")
     return "\n".join(
         [*_fits(result), "", *_memory(result), "", *_comparisons(result)]  # one below the other
     )
@@ -131,9 +131,9 @@ def _fits(result: dict[str, Any]) -> list[str]:
     rows = [
         (
             f"{n:,}",
-            f"{median(all_):.1f} s ({_spread(all_, '.1f')})",
+            f"{median(all_):.1f} s ({spread(all_, '.1f')})",
             f"{n / median(all_):,.0f}",
-            f"{median(busy):.1f} s ({_spread(busy, '.1f')})",
+            f"{median(busy):.1f} s ({spread(busy, '.1f')})",
         )
         for n, all_, busy in zip(tokens, seconds, processors, strict=True)
     ]
@@ -144,20 +144,20 @@ def _fits(result: dict[str, Any]) -> list[str]:
         f"Time grows with the tokens to the power of {power}; that of all processors, which holds "
         f"the start of the process, to the power of {busy}."
     )
-    head = (f"tokens of a fit ({_where(result)})", "training, median (all)", "tokens/s")
-    return [*_table((*head, "whole process, all processors"), rows, left=0), "", said]
+    head = (f"tokens of a fit ({where(result)})", "training, median (all)", "tokens/s")
+    return [*markdown((*head, "whole process, all processors"), rows, left=0), "", said]
 
 
 def _memory(result: dict[str, Any]) -> list[str]:
     sizes = list(zip(*result["memory"], strict=True))
     shown: dict[int, list[str]] = {}
     for size in sizes:
-        peaks = _spread([turn["peak_mib"] for turn in size], ",")
-        own = _spread([turn["own_mib"] for turn in size], ",")
+        peaks = spread([turn["peak_mib"] for turn in size], ",")
+        own = spread([turn["own_mib"] for turn in size], ",")
         shown.setdefault(size[0]["rows"], []).extend([f"{peaks} MiB", f"{own} MiB"])
     head = ("rows of the set", "peak, rows prepared", "without files", "peak, prepared before")
     rows = [(f"{count:,}", *cells) for count, cells in shown.items()]
-    return _table((*head, "without files"), rows, left=0)
+    return markdown((*head, "without files"), rows, left=0)
 
 
 def _comparisons(result: dict[str, Any]) -> list[str]:
@@ -168,7 +168,7 @@ def _comparisons(result: dict[str, Any]) -> list[str]:
     rows = [
         (
             f"{count:,} x {systems}",
-            f"{median(all_):.1f} s ({_spread(all_, '.1f')})",
+            f"{median(all_):.1f} s ({spread(all_, '.1f')})",
             f"{1000 * median(all_) / count / systems:.1f} ms",
         )
         for (count, systems), all_ in times.items()
@@ -181,4 +181,4 @@ def _comparisons(result: dict[str, Any]) -> list[str]:
         f"with the systems to the power of {_power(one, most, numbers[-1] / numbers[0])}."
     )
     head = ("rows x systems compared", "scores, statistics, reports: median (all)", "a reply")
-    return [*_table(head, rows, left=0), "", said]
+    return [*markdown(head, rows, left=0), "", said]

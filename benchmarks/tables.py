@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import cost_tables
+import speed_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -61,27 +62,6 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def fit_table() -> str:
-    """Speed and memory of `fit` over all benchmark files, in Markdown."""
-    lines = [
-        "| benchmark | machine | tokens/s, median (all) | peak memory | steps, tokens | "
-        "whole process | command |",
-        "|---|---|--:|--:|--:|--:|---|",
-    ]
-    for file in sorted(RESULTS.glob("fit-*.json")):
-        r = json.loads(file.read_text(encoding="utf-8"))
-        machine = r["hardware"]
-        where = ", ".join(machine["gpus"]) or f"{machine['cpus']} CPU cores"
-        rates = r["tokens_per_second"]
-        spread = ", ".join(f"{rate:,.0f}" for rate in sorted(rates["all"]))
-        lines.append(
-            f"| {r['name']} | {where}, torch {r['versions']['torch']}, {machine['precision']} | "
-            f"{rates['median']:,.0f} ({spread}) | {r['peak_memory_mib']:,.0f} MiB | "
-            f"{r['steps']}, {r['tokens']:,} | {r['process_seconds']:,.0f} s | `{r['command']}` |"
-        )
-    return "\n".join(lines)
-
-
 def plan_table() -> str:
     """Planned and measured peak memory."""
     result = json.loads((RESULTS / "plan.json").read_text(encoding="utf-8"))
@@ -100,42 +80,18 @@ def plan_table() -> str:
     return "\n".join(lines)
 
 
-def generation_table() -> str:
-    """Seconds until all prompts are answered, beside one library call each."""
-    result = json.loads((RESULTS / "generation.json").read_text(encoding="utf-8"))
-    machine = result["machine"]
-    lines = [
-        f"| system ({machine['threads']} threads of {machine['processor']}, torch "
-        f"{result['versions']['torch']}) | prompts | new tokens | one call each, s | ours, s | "
-        "times as fast: wall (CPU) | same replies |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
-    for one in result["cases"]:
-        cells = [f"{one['system']}", f"{one['prompts']} of {one['data']}", f"{one['new_tokens']:,}"]
-        cells += [
-            ", ".join(f"{seconds:.1f}" for seconds in sorted(one["seconds"][side]))
-            for side in ("peer", "ours")
-        ]
-        wall, cpu = (
-            statistics.median(one[clock]["peer"]) / statistics.median(one[clock]["ours"])
-            for clock in ("seconds", "cpu_seconds")
-        )
-        cells += [f"{wall:.1f} ({cpu:.1f})", f"{one['identical']} of {one['prompts']}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 PAGES = {
     "docs/memory.md": {"plan": plan_table},
     "README.md": {"results": table},
     "docs/benchmarks.md": {
-        "fit": fit_table,
+        "training": speed_tables.training,
+        "full_size": speed_tables.full_size,
+        "generation": speed_tables.generation,
         "data": cost_tables.data,
         "tokenisation": cost_tables.tokenisation,
         "startup": cost_tables.startup,
         "evaluation": cost_tables.evaluation,
         "growth": cost_tables.growth,
-        "generation": generation_table,
     },
 }
 

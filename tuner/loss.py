@@ -73,7 +73,7 @@ def token_nats(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         base.get_output_embeddings().register_forward_pre_hook(pick),
     ]
     try:
-        logits = model(input_ids=batch["input_ids"], use_cache=False).logits[0]
+        logits = model(input_ids=batch["input_ids"], use_cache=False).logits.flatten(0, 1)
     finally:
         for hook in hooks:
             hook.remove()
@@ -101,7 +101,7 @@ def _behind_decoder(base: Any, decoded: Any, hidden: Tensor, targets: Tensor) ->
     own = decoder.__dict__.get("forward")
     decoder.forward = lambda *_, **__: out
     try:
-        logits = base(input_ids=targets[None], use_cache=False).logits[0]
+        logits = base(input_ids=targets[None], use_cache=False).logits.flatten(0, 1)
     finally:
         if own is None:
             del decoder.forward
