@@ -100,6 +100,8 @@ class PeftHead(Head):
         """See the base class. Trained weights are float32 whatever the base's type."""
         from peft import get_peft_model
 
+        from tuner.dropout import use_quick_dropout
+
         try:
             found = get_peft_model(model, self.config(model))
         except (ValueError, TypeError) as error:  # peft's word on a base that it cannot adapt
@@ -109,6 +111,7 @@ class PeftHead(Head):
         for parameter in found.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+        use_quick_dropout(found)
         return found
 
     def save(self, model: "nn.Module", folder: Path) -> None:
