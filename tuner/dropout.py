@@ -35,15 +35,17 @@ class _Dropped(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
         words = torch.empty(-(-x.numel() // DRAWS), dtype=torch.int64).random_(-(2**63), None)
         drawn = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = drawn >= dropped - 2**15
+        # Numbers, since a product with bools takes several times as long.
+        kept = torch.empty(x.shape, dtype=torch.uint8)
+        torch.ge(drawn, dropped - 2**15, out=kept)
         ctx.save_for_backward(kept)
         ctx.scale = 2**16 / (2**16 - dropped)
-        return (x * kept).mul_(ctx.scale)
+        return kept.to(x.dtype).mul_(x).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (kept,) = ctx.saved_tensors
-        return (grads[0] * kept).mul_(ctx.scale), None
+        return kept.to(grads[0].dtype).mul_(grads[0]).mul_(ctx.scale), None
 
 
 def use_quick_dropout(model: nn.Module) -> None:
