@@ -15,15 +15,15 @@ class StepClock(Callback):
 
     Args:
         file: JSON with `ends` (seconds) and `cpu` (seconds of all cores) at the end of each step,
-            its `tokens` (of the rows) and `padded` (padding included), and `peak_mib`.
+            its `tokens` (of the rows), and `peak_mib`.
     """
 
     def __init__(self, file: str) -> None:
         self.file = Path(file)
-        self.found: dict[str, Any] = {"ends": [], "cpu": [], "tokens": [], "padded": []}
+        self.found: dict[str, Any] = {"ends": [], "cpu": [], "tokens": []}
         self._began = 0.0
         self._step = 0
-        self._sum = [0, 0]
+        self._sum = 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._began = time.perf_counter()
@@ -31,15 +31,14 @@ class StepClock(Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._sum = [self._sum[0] + batch["tokens"], self._sum[1] + batch["input_ids"].numel()]
+        self._sum += batch["tokens"]
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
         self.found["ends"].append(time.perf_counter() - self._began)
         self.found["cpu"].append(time.process_time())
-        self.found["tokens"].append(self._sum[0])
-        self.found["padded"].append(self._sum[1])
-        self._sum = [0, 0]
+        self.found["tokens"].append(self._sum)
+        self._sum = 0
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         from tuner.callbacks.throughput import peak_memory_mib

@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from full_size import SHAPE
+from measure import RESULTS, ROOT
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -42,16 +44,6 @@ from tuner.generate import generate, stop_ids
 from tuner.plugins import subclasses
 from tuner.tools.compare import BATCH_SIZE
 
-ROOT = Path(__file__).resolve().parent.parent
-TINYLLAMA = LlamaConfig(
-    vocab_size=32000,
-    hidden_size=2048,
-    intermediate_size=5632,
-    num_hidden_layers=22,
-    num_attention_heads=32,
-    num_key_value_heads=4,
-    max_position_embeddings=2048,
-)
 PROMPT = Chat()
 CPU = torch.device("cpu")
 
@@ -226,7 +218,7 @@ def main() -> None:
     def case(name: str, data: str, found: dict[str, Any]) -> None:
         result["cases"].append({"system": name, "data": data, **found})
         print(json.dumps(result["cases"][-1]), flush=True)
-        file = ROOT / "benchmarks" / "results" / "generation.json"
+        file = RESULTS / "generation.json"
         file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
     room = (context_length("pico") or 1024) - options.max_new_tokens
@@ -234,7 +226,7 @@ def main() -> None:
     if prompts:
         data, asked = questions(options.data[0], prompts, room)
         torch.manual_seed(0)
-        base = AutoModelForCausalLM.from_config(TINYLLAMA, dtype=torch.float32)
+        base = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE), dtype=torch.float32)
         peer = random_lora(base, ["q_proj", "k_proj", "v_proj", "o_proj"])
         ours = merged(use_onednn(copy.deepcopy(peer)))  # as `System.load` and `answer` have it
         name = "shape of TinyLlama-1.1B, random LoRA"
