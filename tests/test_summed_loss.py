@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -14,13 +15,15 @@ from transformers import (
     GPT2Config,
     GraniteConfig,
     LlamaConfig,
+    MistralConfig,
     OPTConfig,
     Qwen3MoeConfig,
 )
 from transformers.models.auto import AutoModelForCausalLM
 
 from tuner import loss
-from tuner.data.batching import pad
+from tuner.attention import attend_by_row
+from tuner.data.batching import join
 from tuner.data.encode import Encoded
 
 VOCABULARY = 48
@@ -37,6 +40,7 @@ SMALL: dict[str, Any] = {
 CONFIGS = {
     "llama": LlamaConfig(**SMALL),
     "tied": LlamaConfig(**SMALL, tie_word_embeddings=True),
+    "mistral": MistralConfig(**SMALL, sliding_window=4),
     "gemma2": Gemma2Config(**SMALL, final_logit_softcapping=3.0),
     "granite": GraniteConfig(**SMALL, logits_scaling=4.0),
     "cohere": CohereConfig(**SMALL, logit_scale=0.2),
@@ -58,7 +62,7 @@ CONFIGS = {
 
 def model_of(name: str, kind: str = "full") -> Any:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[name], dtype=torch.float32).train()
+    model = AutoModelForCausalLM.from_config(deepcopy(CONFIGS[name]), dtype=torch.float32).train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -80,7 +84,7 @@ def batch() -> Any:
         labels = ids.copy()
         labels[: 1 + number] = -100
         rows.append(Encoded(ids, labels, number))
-    return pad(rows, 0)
+    return join(rows)
 
 
 def found(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -93,20 +97,23 @@ def found(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return total.detach(), grads
 
 
+@pytest.mark.parametrize("by_row", [True, False])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_parts_give_the_loss_and_the_gradients_of_one_row_at_a_time(
-    name: str, monkeypatch: pytest.MonkeyPatch
+def test_loss_and_gradients_are_those_of_one_row_at_a_time(
+    name: str, by_row: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loss, "PART", 4 * VOCABULARY)
+    monkeypatch.setattr(loss, "SHORT", 5)
     model = model_of(name)
+    assert not by_row or attend_by_row(model) == (name != "gemma2")
     total, grads = found(model)
     model.zero_grad()
     expected = torch.zeros(())
     data = batch()
-    for ids, labels in zip(data["input_ids"], data["labels"], strict=True):
-        length = int((labels != -100).nonzero().max()) + 1  # the last token of a row has a label
-        logits = model(input_ids=ids[None, :length], use_cache=False).logits[0, :-1]
-        expected = expected + F.cross_entropy(logits, labels[1:length], reduction="sum")
+    rows = (data[key].split(data["lengths"]) for key in ("input_ids", "labels"))
+    for ids, labels in zip(*rows, strict=True):
+        logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
+        expected = expected + F.cross_entropy(logits, labels[1:], reduction="sum")
     expected.backward()
     torch.testing.assert_close(total, expected.detach(), rtol=1e-5, atol=1e-5)
     for key, weight in model.named_parameters():
@@ -128,7 +135,7 @@ def test_parts_are_the_whole_for_adapters(kind: str, monkeypatch: pytest.MonkeyP
 
 def test_a_batch_without_labels_has_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "PART", VOCABULARY)
-    total, targets = loss.summed_loss(model_of("llama"), pad([], 0))
+    total, targets = loss.summed_loss(model_of("llama"), join([]))
     total.backward()
     assert (float(total.detach()), int(targets)) == (0.0, 0)
 
@@ -142,3 +149,16 @@ def test_logits_are_held_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
     assert max(seen) == 4
     assert sum(seen) == 2 * 15  # forward, and once more going back
     assert "forward" not in model.model.__dict__  # the decoder is its own again
+
+
+def test_rows_that_have_to_be_padded_are_padded_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = sorted(torch.randint(2, 1000, (64,), generator=torch.Generator().manual_seed(0)))
+    rows = [int(length) for length in lengths]
+    counts = loss._blocks(rows)  # pyright: ignore[reportPrivateUsage]
+    assert sum(counts) == len(rows)
+    start = 0
+    for count in counts:
+        block = rows[start : start + count]
+        assert max(block) <= max(loss.SHORT, 1.25 * min(block))
+        start += count
+    assert len(counts) < 16

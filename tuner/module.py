@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.cli import instantiate_class
 from torchmetrics import MeanMetric
 
+from tuner.attention import attend_by_row
 from tuner.backbone import (
     Quantize,
     checkpoint_activations,
@@ -56,9 +57,9 @@ class ChatTuner(L.LightningModule):
     """A causal language model with a head that is trained.
 
     The loss of an optimiser step is the summed cross-entropy over its tokens with loss, divided
-    by their number, whatever the accumulation, the padding and the number of devices. Batches
-    carry that number (see `tuner.data.batching`); this module undoes the two averages that
-    Lightning and DDP take over batches and devices.
+    by their number, whatever the accumulation and the number of devices. Batches carry that
+    number (see `tuner.data.batching`); this module undoes the two averages that Lightning and DDP
+    take over batches and devices.
 
     Args:
         base: hub id, folder or `pico` (the embedded model).
@@ -140,9 +141,11 @@ class ChatTuner(L.LightningModule):
         if self.gradient_checkpointing:
             checkpoint_activations(base)
         self.model = self.head.apply(base, Path(self.init_adapter) if self.init_adapter else None)
-        if self.compile_blocks:
+        if self.compile_blocks:  # for rows end to end, each batch would be compiled anew
             for block in blocks(whole_base(self.model)):
                 block.compile(dynamic=True)  # rows of every length, compiled once
+        else:
+            attend_by_row(self.model)
         # Lightning keeps the mode it finds, and a loaded base is in evaluation mode: without this
         # there would be no dropout.
         self.model.train()

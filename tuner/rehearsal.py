@@ -13,6 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
+from tuner.attention import attend_by_row
 from tuner.backbone import Quantize, checkpoint_activations, load_config
 from tuner.data.batching import Batch
 from tuner.errors import UserError
@@ -95,9 +96,14 @@ class Rehearsal:
         """What a step with micro-batches of so many rows of so many tokens takes."""
         tracker = self._tracker
         with self._fake, tracker:
-            ids = torch.zeros(rows, length, dtype=torch.int64)
+            ids = torch.zeros(rows * length, dtype=torch.int64)
             batch = Batch(
-                input_ids=ids, labels=ids, step_targets=1, tokens=ids.numel(), rows=[0] * rows
+                input_ids=ids,
+                labels=ids,
+                lengths=[length] * rows,
+                step_targets=1,
+                tokens=len(ids),
+                rows=[0] * rows,
             )
             tracker.start()
             tracker.part = "activations"
@@ -193,6 +199,8 @@ def _outline(module: ChatTuner, head: Head, dtype: torch.dtype) -> tuple[Any, di
         if module.gradient_checkpointing:
             checkpoint_activations(base)
         model = head.apply(base, Path(module.init_adapter) if module.init_adapter else None)
+    if not module.compile_blocks:
+        attend_by_row(model)
     return model.train(), sizes
 
 

@@ -12,8 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuner.data.batching import EvalBatches, Padded, Planned, TrainBatches
-from tuner.data.curate import Curated
+from tuner.data.batching import EvalBatches, Joined, Planned, TrainBatches
 from tuner.data.encode import Encoded
 
 
@@ -50,9 +49,10 @@ def devices(encoded: Rows, world_size: int, epoch: int = 0, **more: Any) -> list
 
 
 def count_targets(encoded: Rows, batches: list[Planned]) -> int:
-    """Predicted tokens that carry loss, counted from the padded labels as the model shifts them."""
-    padded = Padded(encoded, pad_id=7)
-    return sum(int((padded[batch]["labels"][:, 1:] >= 0).sum()) for batch in batches)
+    """Predicted tokens that carry loss: all with a label but the first of a row."""
+    made = [Joined(encoded)[batch] for batch in batches]
+    rows = [row for batch in made for row in batch["labels"].split(batch["lengths"])]
+    return sum(int((row[1:] >= 0).sum()) for row in rows)
 
 
 def check_epoch(encoded: Rows, world: int, accumulate: int, found: list[Any]) -> None:
@@ -212,45 +212,37 @@ def test_a_limited_evaluation_sees_rows_of_every_length() -> None:
     assert abs(lengths[first].mean() - lengths.mean()) < 0.25 * lengths.mean()
 
 
-def test_padding_is_never_labelled_and_is_told_by_length_alone() -> None:
-    """Rows that hold the pad id themselves come out the same with any pad id."""
+def test_rows_stand_end_to_end() -> None:
     encoded = rows(20)
-    plan = Planned(tuple(range(20)), 123)
-    for pad_id in (0, 7, 99):
-        batch = Padded(encoded, pad_id)[plan]
-        assert batch["rows"] == list(range(20))
-        assert batch["step_targets"] == 123
-        assert batch["tokens"] == sum(len(row.input_ids) for row in encoded)
-        assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
-        for row, ids, labels in zip(encoded, batch["input_ids"], batch["labels"], strict=True):
-            end = len(row.input_ids)
-            assert ids[:end].tolist() == row.input_ids.tolist()
-            assert labels[:end].tolist() == row.labels.tolist()
-            assert set(ids[end:].tolist()) <= {pad_id}
-            assert set(labels[end:].tolist()) <= {-100}
+    batch = Joined(encoded)[Planned(tuple(range(20)), 123)]
+    assert batch["rows"] == list(range(20))
+    assert batch["step_targets"] == 123
+    assert batch["tokens"] == sum(batch["lengths"]) == len(batch["input_ids"])
+    assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
+    found = (batch[key].split(batch["lengths"]) for key in ("input_ids", "labels"))
+    for row, ids, labels in zip(encoded, *found, strict=True):
+        assert ids.tolist() == row.input_ids.tolist()
+        assert labels.tolist() == row.labels.tolist()
 
 
 def test_an_empty_batch_can_be_run_and_counts_nothing() -> None:
-    batch = Padded(rows(3), 0)[Planned((), 55)]
+    batch = Joined(rows(3))[Planned((), 55)]
     assert batch["input_ids"].shape == batch["labels"].shape
     assert batch["input_ids"].numel() > 0
     assert (batch["labels"] == -100).all()
     assert (batch["tokens"], batch["rows"], batch["step_targets"]) == (0, [], 55)
 
 
-def padding(encoded: Rows, batches: list[Planned]) -> float:
-    """Share of the tokens of all batches that are padding."""
-    lengths = [len(row.input_ids) for row in encoded]
-    area = sum(len(b.rows) * max(lengths[place] for place in b.rows) for b in batches if b.rows)
-    return 1 - sum(lengths[place] for b in batches for place in b.rows) / area
-
-
-@pytest.mark.parametrize("batch_size", [4, 8, 32, 64])
-def test_little_of_dolly_is_padding(dolly: Curated, batch_size: int) -> None:
-    encoded = dolly.encoded["train"]
-    shares = [
-        padding(encoded, devices(encoded, 1, epoch, batch_size=batch_size)[0]) for epoch in (0, 1)
+@pytest.mark.parametrize("batch_size", [1, 8, 64])
+def test_steps_are_of_rows_in_random_order(batch_size: int) -> None:
+    """The lengths within a step differ as much as those of the whole set do."""
+    encoded = rows(4096, longest=400)
+    lengths = np.array([len(row.input_ids) for row in encoded])
+    steps = devices(encoded, 1, batch_size=batch_size, accumulate=64 // batch_size)[0]
+    whole = [
+        lengths[[r for b in steps[i : i + 64 // batch_size] for r in b.rows]]
+        for i in range(0, len(steps), 64 // batch_size)
     ]
-    print(f"padding of Dolly at batch size {batch_size}: {shares}")
-    assert max(shares) < 0.05
-    assert padding(encoded, list(EvalBatches(encoded, batch_size=batch_size))) < max(shares)
+    assert np.mean([step.var(ddof=1) for step in whole]) == pytest.approx(lengths.var(), rel=0.1)
+    for batch in steps:  # shortest first, so that what has to be padded is padded little
+        assert (np.diff(lengths[list(batch.rows)]) >= 0).all()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from tuner.data.batching import Padded, Planned
+from tuner.data.batching import Joined, Planned
 from tuner.data.encode import encode, encode_header
 from tuner.data.example import Message
 from tuner.data.prompts.base import special_texts
@@ -118,13 +118,12 @@ def test_ends_are_learned_whatever_the_pad_token_is(llama: Any, pad: str) -> Non
     texts = [talk(["q", "one two three " * 9]), talk(["q", "a", "q", "b"]), talk(["q", "c"])]
     llama.pad_token = pad
     rows = encode(texts, Chat(), llama)
-    batch = Padded(rows, llama.pad_token_id)[Planned((0, 1, 2), 0)]
-    labels = batch["labels"]
+    batch = Joined(rows)[Planned((0, 1, 2), 0)]
+    labels = batch["labels"].split(batch["lengths"])
     assert [(line == llama.eos_token_id).sum().item() for line in labels] == [1, 2, 1]
     assert [line[line >= 0][-1].item() for line in labels] == [llama.eos_token_id] * 3
     for row, line in zip(rows, labels, strict=True):
-        assert torch.equal(line[: len(row.labels)], torch.from_numpy(row.labels).long())
-        assert (line[len(row.labels) :] == -100).all()
+        assert torch.equal(line, torch.from_numpy(row.labels).long())
     other = copy.deepcopy(llama)
     other.pad_token = "<s>"
     again = encode(texts, Chat(), other)

@@ -40,7 +40,7 @@ def test_nats_of_the_last_reply_equal_those_of_one_row_alone(head: str, tiny_bas
     model: Any = made(head, tiny_base, "float32")[1].eval()
     rows = [row for row in encode_replies(examples(), prompt, tokenizer, 512) if row]
     assert len(rows) == 3
-    found = row_nats(model, rows, pad_id=0, batch_size=2)
+    found = row_nats(model, rows, batch_size=2)
     for example, row, (nats, tokens) in zip(examples(), rows, found, strict=True):
         ids, labels = (torch.from_numpy(x).long() for x in (row.input_ids, row.labels))
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Batches of rows of like length, planned so that every optimiser step knows its token count."""
+"""Batches of rows end to end, planned so that every optimiser step knows its token count."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from tuner.data.encode import IGNORED, Encoded
-
-POOL = 512  # rows sorted by length together at least: less padding with more, less shuffling too
-POOL_STEPS = 64  # and optimiser steps, so that large batches are of like length too
 
 
 class EncodedRows(Protocol):
@@ -38,22 +35,22 @@ class EncodedRows(Protocol):
 
 
 class Batch(TypedDict):
-    """What the model is given.
-
-    Rows are padded on the right, and every position after a row's last token is without label, so
-    a causal model needs no attention mask: no token that counts can see a padded one.
+    """What the model is given: rows end to end, without padding.
 
     Attributes:
-        input_ids: (B, T) int64.
-        labels: (B, T) int64, -100 where there is no loss.
+        input_ids: (N,) int64.
+        labels: (N,) int64, -100 where there is no loss.
+        lengths: tokens of each row; they add up to N.
         step_targets: number of tokens with loss in the whole optimiser step that this batch
             belongs to, over all its batches on all devices.
-        tokens: number of tokens that are no padding.
-        rows: places of the rows in their split.
+        tokens: N, but 0 where the batch is empty.
+        rows: places of the rows in their split; none where the batch is empty, which is given as
+            a row without labels.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
+    lengths: list[int]
     step_targets: int
     tokens: int
     rows: list[int]
@@ -67,47 +64,42 @@ class Planned:
     step_targets: int
 
 
-class Padded(Dataset[Batch]):
-    """The padded batch of a `Planned`.
+class Joined(Dataset[Batch]):
+    """The batch of a `Planned`.
 
     Args:
         encoded: all rows of the split.
-        pad_id: what stands behind the end of a row; never looked at, so any valid id does.
     """
 
-    def __init__(self, encoded: EncodedRows, pad_id: int) -> None:
+    def __init__(self, encoded: EncodedRows) -> None:
         self.encoded = encoded
-        self.pad_id = pad_id
 
     def __getitem__(self, plan: Planned) -> Batch:
         """Build one batch; an empty plan gives one row without labels."""
         rows = [self.encoded[place] for place in plan.rows]
-        return pad(rows, self.pad_id, step_targets=plan.step_targets, places=plan.rows)
+        return join(rows, step_targets=plan.step_targets, places=plan.rows)
 
 
-def pad(
-    rows: Sequence[Encoded], pad_id: int, *, step_targets: int = 0, places: Sequence[int] = ()
-) -> Batch:
-    """Put rows into one batch, padded on the right; no rows give one row without labels.
+def join(rows: Sequence[Encoded], *, step_targets: int = 0, places: Sequence[int] = ()) -> Batch:
+    """Put rows into one batch, end to end; no rows give one row without labels.
 
     Args:
         rows: tokens and labels.
-        pad_id: what stands behind the end of a row.
         step_targets: tokens with loss in the whole optimiser step, where it belongs to one.
         places: where the rows stand in their split.
     """
-    width = max((len(row.input_ids) for row in rows), default=2)
-    shape = (max(len(rows), 1), width)
-    input_ids = torch.full(shape, pad_id, dtype=torch.int64)
-    labels = torch.full(shape, IGNORED, dtype=torch.int64)
-    for line, row in enumerate(rows):
-        input_ids[line, : len(row.input_ids)] = torch.from_numpy(row.input_ids)
-        labels[line, : len(row.labels)] = torch.from_numpy(row.labels)
+    tokens = sum(len(row.input_ids) for row in rows)
+    rows = rows or [Encoded(np.zeros(2, np.int32), np.full(2, IGNORED, np.int32), 0)]
+    ids, labels = (
+        torch.from_numpy(np.concatenate([getattr(row, key) for row in rows])).long()
+        for key in ("input_ids", "labels")
+    )
     return Batch(
-        input_ids=input_ids,
+        input_ids=ids,
         labels=labels,
+        lengths=[len(row.input_ids) for row in rows],
         step_targets=step_targets,
-        tokens=sum(len(row.input_ids) for row in rows),
+        tokens=tokens,
         rows=list(places),
     )
 
@@ -115,11 +107,10 @@ def pad(
 class TrainBatches(Sampler[Planned]):
     """The batches of one device for one epoch after the other.
 
-    An epoch is a random permutation cut into pools of 512 rows or 64 steps; each pool is sorted by
-    length and cut into optimiser steps, and all steps are shuffled. A step is then cut into
-    `accumulate` batches on each of `world_size` devices, so its rows depend on seed, epoch and the
-    number of rows a step alone, not on how it is cut. The batches of the last step may be smaller
-    or empty: each row is seen exactly once an epoch.
+    An epoch is a random permutation cut into optimiser steps. A step is sorted by length and cut
+    into `accumulate` batches on each of `world_size` devices, so its rows depend on seed, epoch and
+    the number of rows a step alone, not on how it is cut. The batches of the last step may be
+    smaller or empty: each row is seen exactly once an epoch.
 
     Args:
         encoded: rows of the train split.
@@ -192,12 +183,8 @@ class TrainBatches(Sampler[Planned]):
         """Rows of each optimiser step, shortest first; only the last step may have fewer rows."""
         size = self.batch_size * self.accumulate * self.world_size
         order = draw.permutation(len(self.lengths))
-        pool = max(-(-POOL // size), POOL_STEPS) * size
-        pools = [order[i : i + pool] for i in range(0, len(order), pool)]
-        order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in pools])
-        full = [tuple(map(int, order[i : i + size])) for i in range(0, len(order), size)]
-        tail = [full.pop()] if len(full[-1]) < size else []
-        return [full[place] for place in draw.permutation(len(full))] + tail
+        steps = [order[i : i + size] for i in range(0, len(order), size)]
+        return [tuple(map(int, s[np.argsort(self.lengths[s], kind="stable")])) for s in steps]
 
 
 class EvalBatches(Sampler[Planned]):

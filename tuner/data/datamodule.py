@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import lightning as L
 from torch.utils.data import DataLoader
 
-from tuner.data.batching import Batch, EvalBatches, Padded, TrainBatches
+from tuner.data.batching import Batch, EvalBatches, Joined, TrainBatches
 from tuner.data.cache import cached, key_of
 from tuner.data.card import data_card
 from tuner.data.clean import Cleaner
@@ -202,11 +202,9 @@ class ConversationData(L.LightningDataModule):
         return self._loader(split, sampler)
 
     def _loader(self, split: str, sampler: TrainBatches | EvalBatches) -> DataLoader[Batch]:
-        assert self.tokenizer is not None
-        pad_id = cast("int | None", self.tokenizer.pad_token_id) or 0
         # Each sample is a whole batch already, so the loader does no batching of its own.
         return DataLoader(
-            Padded(self._rows(split), pad_id),
+            Joined(self._rows(split)),
             batch_size=None,
             sampler=sampler,
             num_workers=self.num_workers,

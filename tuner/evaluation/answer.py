@@ -142,7 +142,7 @@ def _reference_nats(
     longest = context_length(system.base, system.revision) or NO_LIMIT
     encoded = encode_replies(whole, test_set.prompt, tokenizer, longest)
     known = [row for row in encoded if row is not None]
-    found = iter(row_nats(model, known, pad_id=0, batch_size=batch_size))
+    found = iter(row_nats(model, known, batch_size=batch_size))
     return [(None, 0) if row is None else next(found) for row in encoded]
 
 

@@ -79,7 +79,7 @@ def text_nll(
         labels[:1] = IGNORED
         rows.append(Encoded(ids, labels, row=place))
     read = [row for row in rows if len(row.input_ids) > 1]
-    nats = row_nats(model, read, pad_id=0, batch_size=batch_size)
+    nats = row_nats(model, read, batch_size=batch_size)
     found = dict(zip((row.row for row in read), nats, strict=True))
     return [found.get(place, (0.0, 0)) for place in range(len(rows))]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tuner.data.batching import pad
+from tuner.data.batching import join
 from tuner.data.encode import IGNORED, Encoded, encode, encode_header
 from tuner.loss import token_nats
 
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
     from tuner.data.prompts import Prompt
 
 
-def row_nats(
-    model: Any, rows: Sequence[Encoded], *, pad_id: int, batch_size: int
-) -> list[tuple[float, int]]:
+def row_nats(model: Any, rows: Sequence[Encoded], *, batch_size: int) -> list[tuple[float, int]]:
     """The summed negative log-likelihood of each row's supervised tokens.
 
     Args:
         model: a causal language model on its device, in evaluation mode.
         rows: token ids with labels where nats are wanted; each has at least one.
-        pad_id: any token id.
         batch_size: rows computed together, sorted by length.
 
     Returns:
@@ -38,14 +35,14 @@ def row_nats(
     found: dict[int, tuple[float, int]] = {}
     for start in range(0, len(order), batch_size):
         places = tuple(order[start : start + batch_size])
-        batch = pad([rows[place] for place in places], pad_id)
+        batch = join([rows[place] for place in places])
         batch["input_ids"] = batch["input_ids"].to(device)
         batch["labels"] = batch["labels"].to(device)
         with torch.inference_mode():
-            nats, wanted = token_nats(model, batch)
+            nats, owners = token_nats(model, batch)
             sums = torch.zeros(len(places), dtype=torch.float64, device=device)
-            sums.index_add_(0, wanted.nonzero()[:, 0], nats.double())
-        counts = wanted.sum(dim=1)
+            sums.index_add_(0, owners, nats.double())
+        counts = owners.bincount(minlength=len(places))
         found |= zip(places, zip(sums.tolist(), counts.tolist(), strict=True), strict=True)
     return [found[place] for place in range(len(rows))]
 

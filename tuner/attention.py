@@ -1,0 +1,107 @@
+"""Rows end to end in one line of tokens, each of which attends to itself alone."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tuner.devices import whole_base
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+BY_ROW = "by_row"
+VIRTUAL = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"}  # peft makes positions and masks itself
+
+
+def attend_by_row(model: Any) -> bool:
+    """Let a model take rows end to end, where it can; see `line_of`.
+
+    It can where attention is the only thing that looks from one token to another, goes through
+    transformers' interface, and PyTorch's kernel computes it.
+
+    Args:
+        model: a causal language model of transformers, with or without a peft adapter. For every
+            other use it stays as it is.
+
+    Returns:
+        Whether it can.
+    """
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
+    base = whole_base(model)
+    config = base.config.get_text_config()
+    adapter = getattr(model, "active_peft_config", None)
+    if (
+        base.config._attn_implementation != "sdpa"
+        or not base._supports_attention_backend
+        or base._is_stateful
+        or getattr(adapter, "peft_type", None) in VIRTUAL
+        or not {"full_attention", "sliding_attention"}.issuperset(_kinds(config))
+        or "position_ids" not in inspect.signature(base.forward).parameters
+    ):
+        return False
+
+    def attend(
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        row_lengths: list[int] | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, None]:
+        """(1, heads, N, D) -> (1, N, heads, D), as the library's own attention."""
+        if row_lengths is None:
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        window = options.get("sliding_window")
+        q, k, v = (states.split(row_lengths, dim=2) for states in (query, key, value))
+        parts = [
+            sdpa_attention_forward(
+                module, q[row], k[row], v[row], _within(q[row], window), **options
+            )[0]
+            for row in range(len(row_lengths))
+        ]
+        return torch.cat(parts, dim=1), None
+
+    AttentionInterface.register(BY_ROW, attend)
+    AttentionMaskInterface.register(BY_ROW, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    base.set_attn_implementation(BY_ROW)
+    return True
+
+
+def attends_by_row(model: Any) -> bool:
+    """Whether `attend_by_row` has been told of a model that can."""
+    return whole_base(model).config._attn_implementation == BY_ROW
+
+
+def line_of(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
+    """What a model is told of N tokens of rows that stand end to end, beside the tokens."""
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    return {
+        "position_ids": positions[None].to(device),
+        # A mask of four dimensions is passed on as it is; without one, the library would make
+        # one of N x N.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+        "row_lengths": list(lengths),
+    }
+
+
+def _kinds(config: Any) -> set[str]:
+    return set(getattr(config, "layer_types", None) or ())
+
+
+def _within(row: Tensor, window: int | None) -> Tensor | None:
+    """The mask of a row that is longer than what its tokens look back; else none is needed."""
+    length = row.shape[2]
+    if window is None or length <= window:
+        return None
+    places = torch.arange(length, device=row.device)
+    back = places[:, None] - places[None]
+    return ((back >= 0) & (back < window))[None, None]
