@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from tuner.devices import whole_base
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -61,14 +62,12 @@ def attend_by_row(model: Any) -> bool:
         if row_lengths is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         window = options.get("sliding_window")
-        q, k, v = (states.split(row_lengths, dim=2) for states in (query, key, value))
+        runs = [(length, len(list(same))) for length, same in groupby(row_lengths)]
         parts = [
-            sdpa_attention_forward(
-                module, q[row], k[row], v[row], _within(q[row], window), **options
-            )[0]
-            for row in range(len(row_lengths))
+            sdpa_attention_forward(module, q, k, v, _within(q, window), **options)[0]
+            for q, k, v in _blocks((query, key, value), runs)
         ]
-        return torch.cat(parts, dim=1), None
+        return torch.cat([part.flatten(0, 1) for part in parts])[None], None
 
     AttentionInterface.register(BY_ROW, attend)
     AttentionMaskInterface.register(BY_ROW, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
@@ -97,11 +96,20 @@ def _kinds(config: Any) -> set[str]:
     return set(getattr(config, "layer_types", None) or ())
 
 
-def _within(row: Tensor, window: int | None) -> Tensor | None:
-    """The mask of a row that is longer than what its tokens look back; else none is needed."""
-    length = row.shape[2]
+def _blocks(
+    states: Sequence[Tensor], runs: Sequence[tuple[int, int]]
+) -> Iterator[tuple[Tensor, ...]]:
+    """Rows of one length that follow each other: (1, heads, N, D) -> (B, heads, T, D) of each."""
+    parts = [state[0].split([length * count for length, count in runs], dim=1) for state in states]
+    for place, (length, count) in enumerate(runs):
+        yield tuple(part[place].unflatten(1, (count, length)).transpose(0, 1) for part in parts)
+
+
+def _within(rows: Tensor, window: int | None) -> Tensor | None:
+    """The mask of rows that are longer than what their tokens look back; else none is needed."""
+    length = rows.shape[2]
     if window is None or length <= window:
         return None
-    places = torch.arange(length, device=row.device)
+    places = torch.arange(length, device=rows.device)
     back = places[:, None] - places[None]
     return ((back >= 0) & (back < window))[None, None]

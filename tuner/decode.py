@@ -1,88 +1,198 @@
-"""The library's greedy loop, which goes on without the rows that have ended."""
+"""Decoding of many prompts at once: rows leave at their end, and others take their places."""
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Cache
+from transformers import GenerationConfig
+
+from tuner.active import Active
+from tuner.devices import is_sharded, whole_base
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tuner.sampling import SeededSampling
 
+class Decoder:
+    """Continues prompts token by token, as the library's greedy loop does.
 
-class Evicting:
-    """Decodes a batch step by step; to be given to `generate` as `custom_generate`.
-
-    The library computes all rows until the last one has ended. Here a row leaves the batch, the
-    cache and the mask at its end; the others keep their padding and positions. Everything else is
-    the library's own: preparation of inputs, caches, positions, stopping.
+    That loop computes all rows of a batch until the last one has ended. Here a row leaves the
+    batch, the cache and the mask at its end, and prompts can be taken in at any time. Everything
+    else is the library's own: preparation of inputs, caches, masks, positions.
 
     Args:
-        synced: other processes need this one's part of the model until all have ended.
-        noise: draws replies at random; it has to know which rows are left.
+        model: see `tuner.generate.generate`.
+        stops: token ids that end a row.
+        limit: new tokens a row at most.
+        pad_id: stands on the left of short prompts, unseen.
+        pick: the next tokens (B,) of rows by their numbers and logits (B, V).
+        each_token: called after each token of the rows; may raise.
+
+    Attributes:
+        said: tokens of each row so far, the one that ends it included.
+        seconds: wall-clock seconds of each row: of each token's, shared out evenly over the rows.
+        joins: whether prompts can be taken in while others are continued.
     """
 
-    def __init__(self, *, synced: bool, noise: SeededSampling | None) -> None:
-        self.synced = synced
-        self.noise = noise
+    def __init__(
+        self,
+        model: Any,
+        *,
+        stops: Sequence[int],
+        limit: int,
+        pad_id: int,
+        pick: Callable[[list[int], Tensor], Tensor],
+        each_token: Callable[[], None] | None,
+    ) -> None:
+        kind = getattr(getattr(model, "active_peft_config", None), "peft_type", None)
+        self.model = model
+        # peft's own `generate` puts a prefix into each step's inputs, as long as it runs.
+        self.host = model if kind == "PREFIX_TUNING" else whole_base(model)
+        self.virtual = kind in ("PROMPT_TUNING", "P_TUNING")
+        self.device = next(model.parameters()).device
+        self.stops, self.limit, self.pad_id = set(stops), limit, pad_id
+        self.pick, self.each_token = pick, each_token
+        self.config = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            max_new_tokens=limit,
+            pad_token_id=pad_id,
+            eos_token_id=list(stops),
+        )
+        # Split over processes, none may end while another one needs its part.
+        self.synced = is_sharded(model)
+        self.joins = not self.synced and kind != "PREFIX_TUNING"
+        self.said: dict[int, list[int]] = {}
+        self.seconds: dict[int, float] = defaultdict(float)
+        self._going: set[int] = set()
+        self._active: Active | None = None
+        self._coming: dict[int, int] = {}  # rows and their padding
+        self._clock = 0.0
 
-    def __call__(
+    def __len__(self) -> int:
+        """Rows that have not ended."""
+        return len(self._going)
+
+    def admit(self, prompts: Mapping[int, Sequence[int]]) -> None:
+        """Compute prompts, and continue them from the next step on; to their end if none can join.
+
+        Args:
+            prompts: token ids by the row's number.
+        """
+        if not self._going:
+            self._clock = time.perf_counter()
+        width = max(map(len, prompts.values()))
+        ids = torch.full((len(prompts), width), self.pad_id, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for line, prompt in enumerate(prompts.values()):
+            ids[line, width - len(prompt) :] = torch.tensor(prompt)
+            mask[line, width - len(prompt) :] = 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        inputs = {"inputs": ids, "attention_mask": mask}
+        if self.virtual:
+            inputs = _behind_virtual(self.model, ids, mask)
+        self._coming = {row: width - len(prompt) for row, prompt in prompts.items()}
+        self.host.generate(**inputs, generation_config=self.config, custom_generate=self._computed)
+
+    def _computed(
         self,
         model: Any,
         input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
+        logits_processor: object,
+        stopping_criteria: object,
+        generation_config: GenerationConfig,
         **state: Any,
     ) -> Tensor:
-        """Continue each row to its end: (B, T) int64 -> (B, T + N), padded behind the end."""
-        pad = generation_config.pad_token_id
-        count, device = len(input_ids), input_ids.device
-        rows = torch.arange(count, device=device)  # places of those that are left
-        steps: list[Tensor] = []
-        ids, going = input_ids, torch.ones_like(rows, dtype=torch.bool)
-        ended = False
-        out = model._prefill(ids, generation_config, state)
-        with model._optimize_model_for_decode():
-            while True:
-                state = model._update_model_kwargs_for_generation(out, state)
-                if not ended:
-                    # A copy, so that all positions' logits of the prompts are not kept alive.
-                    logits = out.logits[:, -1].to(copy=True, dtype=torch.float32, device=device)
-                    del out
-                    tokens = logits_processor(ids, logits).argmax(dim=-1)
-                    steps.append(tokens.new_full((count,), pad).index_copy(0, rows, tokens))
-                    ids = torch.cat([ids, tokens[:, None]], dim=1)
-                    going &= ~stopping_criteria(ids, None)
-                    left = going.nonzero()[:, 0]
-                    ended = len(left) == 0
-                    if 0 < len(left) < len(rows) and _select(state, left, len(rows)):
-                        rows, ids, going = rows[left], ids[left], going[left]
-                        if self.noise is not None:
-                            self.noise.keep(left.tolist())
-                if not model._has_unfinished_sequences(ended, self.synced, device):
-                    return torch.cat([input_ids, torch.stack(steps, dim=1)], dim=1)
-                length = 1 if state["use_cache"] else None
-                inputs = model.prepare_inputs_for_generation(
-                    ids, next_sequence_length=length, **state
-                )
-                out = model(**inputs, return_dict=True)
+        """What `generate` runs for the prompts that it has prepared."""
+        out = model._prefill(input_ids, generation_config, state)
+        state = model._update_model_kwargs_for_generation(out, state)
+        state.pop("inputs_embeds", None)  # of the prompts
+        rows, padding = list(self._coming), list(self._coming.values())
+        fresh = Active(rows, padding, input_ids, state, _last(out))
+        self._going.update(fresh.rows)
+        self.said |= {row: [] for row in fresh.rows}
+        self.joins = self.joins and fresh.can_join()
+        if self.joins:
+            fresh.reserve()
+        if self._active is None:
+            self._active = fresh
+        else:
+            self._active.join(fresh)
+        if not self.joins:
+            self.finish()
+        return input_ids
+
+    def finish(self) -> None:
+        """Continue all rows to their end."""
+        base = whole_base(self.model)
+        while base._has_unfinished_sequences(not self._going, self.synced, self.device):
+            self.step()
+        self._active = None
+
+    def step(self) -> None:
+        """The next token of each row."""
+        active, base = self._active, whole_base(self.model)
+        assert active is not None
+        if self._going:
+            tokens = self.pick(active.rows, active.logits)
+            self._record(active.rows, tokens.tolist())
+            seen = [] if self.joins else [active.ids]  # all rows have a cache that knows them
+            active.ids = torch.cat([*seen, tokens[:, None]], dim=1)
+            left = [place for place, row in enumerate(active.rows) if row in self._going]
+            if 0 < len(left) < len(active.rows) and active.can_leave():
+                active.keep(left)
+                if self.joins:
+                    active.trim()
+        if not self._going and not self.synced:
+            self._active = None
+            return
+        length = 1 if active.state["use_cache"] else None
+        inputs = base.prepare_inputs_for_generation(
+            active.ids, next_sequence_length=length, **active.state
+        )
+        out = base(**inputs, return_dict=True)
+        active.state = base._update_model_kwargs_for_generation(out, active.state)
+        active.logits = _last(out)
+
+    def _record(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+        now = time.perf_counter()  # the tokens are here, so the device has done its work
+        share, self._clock = (now - self._clock) / len(self._going), now
+        for row, token in zip(rows, tokens, strict=True):
+            if row not in self._going:
+                continue
+            self.said[row].append(token)
+            self.seconds[row] += share
+            if token in self.stops or len(self.said[row]) == self.limit:
+                self._going.remove(row)
+        if self.each_token is not None:
+            self.each_token()
 
 
-def _select(state: dict[str, Any], left: Tensor, count: int) -> bool:
-    """Keep some rows of everything that the loop carries on; False where it is of another kind."""
-    cache = state.get("past_key_values")
-    tensors = {key: value for key, value in state.items() if torch.is_tensor(value)}
-    if not isinstance(cache, Cache) or any(
-        value.dim() > 3 or len(value) not in (1, count) for value in tensors.values()
-    ):
-        return False
-    chosen: Any = left
-    cache.reorder_cache(chosen)  # of any rows; works for states of linear attention, too
-    for key, value in tensors.items():
-        if len(value) == count:
-            state[key] = value[left]
-    return True
+def _last(out: Any) -> Tensor:
+    """Logits of the next token (B, V); a copy, so that those of the prompts are not kept alive."""
+    return out.logits[:, -1].to(copy=True, dtype=torch.float32)
+
+
+def _behind_virtual(model: Any, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Embeddings of rows with the trained vectors of prompt or p-tuning before their first token.
+
+    peft puts them in front of the padding, which moves the row behind it to other positions (peft
+    issue 1093). Here they stand behind it, where they stood in training.
+    """
+    words = whole_base(model).get_input_embeddings()(ids)  # (B, T, H)
+    virtual = model.get_prompt(batch_size=len(ids)).to(words.dtype)  # (B, V, H)
+    count, padding = virtual.shape[1], (1 - mask).sum(dim=1, keepdim=True)
+    place = torch.arange(count + ids.shape[1], device=ids.device)[None]  # (1, V + T)
+    source = torch.where(place < padding, place + count, place - padding)
+    source = torch.where(place < padding + count, source, place)
+    rows = torch.cat([virtual, words], dim=1)
+    return {
+        "inputs_embeds": rows.gather(1, source[..., None].expand_as(rows)),
+        "attention_mask": (place >= padding).long(),
+    }

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
 from tuner.attention import attends_by_row, line_of
@@ -68,14 +67,16 @@ def token_nats(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     if attends_by_row(model):
         return _nats(model, ids[None], places, targets, **line_of(lengths, ids.device)), owners
     parts: list[Tensor] = []
-    lines, first = ids.split(lengths), 0
+    first = 0
     # Processes that share a model must all run its layers equally often.
     for count in [len(lengths)] if is_sharded(model) else _blocks(lengths):
-        block = pad_sequence(list(lines[first : first + count]), batch_first=True)
+        width = max(lengths[first : first + count])
+        block = starts[first : first + count, None] + torch.arange(width, device=ids.device)
         inside = (owners >= first) & (owners < first + count)
         row = owners[inside]
-        own = (row - first) * block.shape[1] + places[inside] - starts[row]
-        parts.append(_nats(model, block, own, targets[inside]))
+        own = (row - first) * width + places[inside] - starts[row]
+        # Behind the end of a row stands what follows in the batch.
+        parts.append(_nats(model, ids[block.clamp(max=len(ids) - 1)], own, targets[inside]))
         first += count
     return torch.cat(parts), owners
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import LogitsProcessor, TopPLogitsWarper
+from transformers import TopPLogitsWarper
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SeededSampling(LogitsProcessor):
-    """Turns greedy decoding into sampling from softmax(logits / temperature), cut to its top p.
+class SeededSampling:
+    """Draws tokens from softmax(logits / temperature), cut to its top p.
 
     Adding Gumbel noise to logits and taking the largest draws from their softmax (Maddison et al.
     2014, arXiv:1411.0030). Each row has a noise generator of its own, always on the CPU: the same
@@ -22,7 +22,7 @@ class SeededSampling(LogitsProcessor):
     Args:
         temperature: above 0; the smaller, the nearer to greedy.
         top_p: the smallest set of tokens with at least this probability is drawn from.
-        seeds: of the rows, in their order.
+        seeds: one a row, by its number.
     """
 
     def __init__(self, temperature: float, top_p: float, seeds: Sequence[int]) -> None:
@@ -30,19 +30,15 @@ class SeededSampling(LogitsProcessor):
         self.cut = TopPLogitsWarper(top_p) if top_p < 1 else None
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Go on with some of the rows: their places, in order."""
-        self.generators = [self.generators[place] for place in places]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Add the noise of the next token to its logits: (B, V)."""
-        scores = scores.float() / self.temperature
+    def __call__(self, rows: Sequence[int], logits: Tensor) -> Tensor:
+        """Draw the next tokens (B,) of rows by their numbers, from logits (B, V)."""
+        scores = logits.float() / self.temperature
         if self.cut is not None:
-            scores = self.cut(input_ids, scores)  # pyright: ignore[reportArgumentType]
+            scores = self.cut(cast("Any", None), cast("Any", scores))
         noise = torch.stack(
             [
-                torch.empty(scores.shape[1]).exponential_(generator=generator)
-                for generator in self.generators
+                torch.empty(scores.shape[1]).exponential_(generator=self.generators[row])
+                for row in rows
             ]
         )
-        return scores - noise.log().to(scores.device)
+        return (scores - noise.log().to(scores.device)).argmax(dim=-1)

@@ -38,7 +38,7 @@ DESCRIPTION = """Compare tuned runs with their base: same prompts, same decoding
 A run is named by its name (the newest finished one is taken), by name@version, or by its folder;
 name@* means all finished runs of a recipe that differ in their seed alone.
 """
-BATCH_SIZE = 32
+BATCH_SIZE = 64
 
 
 def _parser() -> Parser:
