@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tuner.cli import main
-from tuner.memory import is_out_of_memory
 from tuner.module import ChatTuner
+from tuner.out_of_memory import is_out_of_memory
 
 
 @pytest.mark.parametrize(

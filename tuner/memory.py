@@ -13,6 +13,7 @@ import torch
 
 from tuner.errors import UserError
 from tuner.hardware import find_device
+from tuner.out_of_memory import is_out_of_memory
 from tuner.planner import Planner, Settings, mib
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from tuner.data.datamodule import ConversationData
     from tuner.module import ChatTuner
-
-# What the allocators say: CUDA's has an error of its own, the CPU's is a RuntimeError.
-SIGNS = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 @contextmanager
@@ -69,13 +67,6 @@ def told_while_loading() -> Generator[None]:
             f"model.base, model.head: out of memory while the model was being made ({said}). "
             "`tuner plan` with the same options says what takes the memory and what would fit"
         ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator found no room."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        sign in str(error) for sign in SIGNS
-    )
 
 
 def _advice(trainer: Trainer, module: ChatTuner, data: ConversationData, resident: int) -> str:

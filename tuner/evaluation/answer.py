@@ -16,6 +16,7 @@ from tuner.evaluation.latency import measure_latency, merged
 from tuner.evaluation.likelihood import encode_replies, row_nats
 from tuner.evaluation.predictions import Prediction
 from tuner.generate import Reply, Sampling, generate, stop_ids
+from tuner.out_of_memory import with_fewer_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,19 +110,22 @@ def answer(
         if some:
             latency["merged"] = measure_latency(model, some, max_new_tokens=limit, **options)
     generate(model, headers[:1], max_new_tokens=4, batch_size=size, **options)
-    replies = generate(
-        model,
-        headers,
-        max_new_tokens=limit,
-        batch_size=size,
-        progress=system.name,
-        sampling=sampling,
-        **options,
+    replies = with_fewer_rows(
+        lambda size: generate(
+            model,
+            headers,
+            max_new_tokens=limit,
+            batch_size=size,
+            progress=system.name,
+            sampling=sampling,
+            **options,
+        ),
+        size,
     )
     general: list[tuple[float, int]] = []
     if texts and not system.shots:
-        general = text_nll(model, tokenizer, texts, size)
-    nats = _reference_nats(system, model, asked, test_set, size)
+        general = with_fewer_rows(lambda size: text_nll(model, tokenizer, texts, size), size)
+    nats = with_fewer_rows(lambda size: _reference_nats(system, model, asked, test_set, size), size)
     rows = _rows(system, test_set, replies, nats)
     return Answers(rows, latency, general)
 
