@@ -94,7 +94,7 @@ class Decoder:
             ids[line, width - len(prompt) :] = torch.tensor(prompt)
             mask[line, width - len(prompt) :] = 1
         ids, mask = ids.to(self.device), mask.to(self.device)
-        inputs = {"inputs": ids, "attention_mask": mask}
+        inputs = {"input_ids": ids, "attention_mask": mask}
         if self.virtual:
             inputs = _behind_virtual(self.model, ids, mask)
         self._coming = {row: width - len(prompt) for row, prompt in prompts.items()}
