@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.models.auto import AutoModelForCausalLM
 
-from tuner import loss
+from tuner import attention, loss
 from tuner.attention import attend_by_row
 from tuner.data.batching import join
 from tuner.data.encode import Encoded
@@ -97,15 +97,17 @@ def found(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return total.detach(), grads
 
 
-@pytest.mark.parametrize("by_row", [True, False])
+@pytest.mark.parametrize("unit", [None, 1, 4])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_and_gradients_are_those_of_one_row_at_a_time(
-    name: str, by_row: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, unit: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In padded blocks, by row, and by row with attention in blocks of a few lengths."""
     monkeypatch.setattr(loss, "PART", 4 * VOCABULARY)
     monkeypatch.setattr(loss, "SHORT", 5)
+    monkeypatch.setattr(attention, "_unit", lambda _: unit)
     model = model_of(name)
-    assert not by_row or attend_by_row(model) == (name != "gemma2")
+    assert unit is None or attend_by_row(model) == (name != "gemma2")
     total, grads = found(model)
     model.zero_grad()
     expected = torch.zeros(())

@@ -7,15 +7,19 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional as F
 
 from tuner.devices import whole_base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
 BY_ROW = "by_row"
+# In half precision, PyTorch's kernel on a CPU is compiled anew for each length that it meets, and
+# keeps what it compiled: multiples of this are few.
+UNIT = 64
 VIRTUAL = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"}  # peft makes positions and masks itself
 
 
@@ -62,12 +66,16 @@ def attend_by_row(model: Any) -> bool:
         if row_lengths is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         window = options.get("sliding_window")
-        runs = [(length, len(list(same))) for length, same in groupby(row_lengths)]
-        parts = [
-            sdpa_attention_forward(module, q, k, v, _within(q, window), **options)[0]
-            for q, k, v in _blocks((query, key, value), runs)
-        ]
-        return torch.cat([part.flatten(0, 1) for part in parts])[None], None
+        unit = _unit(query)
+        found: list[Tensor] = []
+        first = 0
+        for width, rows in groupby(row_lengths, lambda length: length + -length % unit):
+            lengths = list(rows)
+            q, k, v = (_block(one[0], first, lengths, width) for one in (query, key, value))
+            out, _ = sdpa_attention_forward(module, q, k, v, _within(q, window), **options)
+            found += [row[:length] for row, length in zip(out, lengths, strict=True)]
+            first += sum(lengths)
+        return torch.cat(found)[None], None
 
     AttentionInterface.register(BY_ROW, attend)
     AttentionMaskInterface.register(BY_ROW, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
@@ -92,17 +100,22 @@ def line_of(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
     }
 
 
+def _unit(query: Tensor) -> int:
+    """What the length of a block is a multiple of."""
+    return UNIT if query.is_cpu and query.dtype.itemsize < 4 else 1
+
+
 def _kinds(config: Any) -> set[str]:
     return set(getattr(config, "layer_types", None) or ())
 
 
-def _blocks(
-    states: Sequence[Tensor], runs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[Tensor, ...]]:
-    """Rows of one length that follow each other: (1, heads, N, D) -> (B, heads, T, D) of each."""
-    parts = [state[0].split([length * count for length, count in runs], dim=1) for state in states]
-    for place, (length, count) in enumerate(runs):
-        yield tuple(part[place].unflatten(1, (count, length)).transpose(0, 1) for part in parts)
+def _block(states: Tensor, first: int, lengths: Sequence[int], width: int) -> Tensor:
+    """Neighbouring rows as a block, padded at their ends: (heads, N, D) -> (B, heads, T, D)."""
+    rows = states[:, first : first + sum(lengths)]
+    if sum(lengths) == width * len(lengths):
+        return rows.unflatten(1, (len(lengths), width)).transpose(0, 1)
+    parts = zip(rows.split(list(lengths), dim=1), lengths, strict=True)
+    return torch.stack([F.pad(row, (0, 0, 0, width - length)) for row, length in parts])
 
 
 def _within(rows: Tensor, window: int | None) -> Tensor | None:
