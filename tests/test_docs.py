@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tuner.evaluation.metric import select_metrics
+from tuner.evaluation.predictions import Prediction
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,12 +43,67 @@ def test_readme_starts_with_the_two_commands_and_a_table() -> None:
     assert sum(line.startswith("|") for line in first_screen) >= 3
 
 
-def test_the_head_of_the_guide_works(
+def test_the_classes_of_the_guide_work(
     fit: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guide = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    (tmp_path / "guide_head.py").write_text(code, encoding="utf-8")
+    classes = re.findall(r"```python\n(.*?class (\w+)\(.*?)```", guide, re.DOTALL)
+    for code, name in classes:
+        (tmp_path / f"guide_{name.lower()}.py").write_text(code, encoding="utf-8")
+    assert [name for _, name in classes] == ["LoHa", "Notes", "Thanks"]
     monkeypatch.syspath_prepend(str(tmp_path))
-    run = fit("--model.head=guide_head.LoHa", "--trainer.max_steps=1")
+
+    notes = tmp_path / "notes.csv"
+    rows = [
+        f"{n % 9},Where is {n}?,It is at {n}.,{'solved' if n % 4 else 'open'}" for n in range(40)
+    ]
+    notes.write_text("\n".join(["ticket,question,solution,state", *rows, "9,Why?,,solved"]))
+    options = ["--model.head=guide_loha.LoHa", "--data.source=guide_notes.Notes"]
+    run = fit(*options, f"--data.source.path={notes}", "--trainer.max_steps=1")
     assert "LOHA" in (run / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
+    card = json.loads((run / "data_card.json").read_text(encoding="utf-8"))
+    assert card["rows_in"] == 41
+    assert card["dropped"] == {"not_solved": 10, "no_prompt": 1}
+
+    (metric,) = select_metrics(["guide_thanks.Thanks"]).values()
+    said = [
+        Prediction(
+            system="base",
+            id=text,
+            category="",
+            prompt="Hi",
+            reference="Hi",
+            prediction=text,
+            stop_reason="eos",
+            new_tokens=2,
+            seconds=0.1,
+        )
+        for text in ("Thanks!", "No.")
+    ]
+    assert metric.score(said)["thanks"].rows.tolist() == [1.0, 0.0]
+
+
+def literals() -> list[str]:
+    """Texts of the package with a mark for what is filled in."""
+    found: list[str] = []
+    for file in (ROOT / "tuner").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [n.value if isinstance(n, ast.Constant) else "…" for n in node.values]
+                found.append("".join(map(str, parts)))
+    return found
+
+
+def test_messages_of_the_troubleshooting_are_those_of_the_program() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.M)
+    texts = literals()
+    unknown = [
+        one
+        for one in quoted
+        if not any(re.search(".+?".join(map(re.escape, one.split("…"))), text) for text in texts)
+    ]
+    assert len(quoted) > 20
+    assert not unknown
