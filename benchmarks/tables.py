@@ -3,7 +3,8 @@
     python benchmarks/tables.py            # after new files in benchmarks/results
     python benchmarks/tables.py --check    # exit 1 when a table and its files differ
 
-`benchmarks/results/NAME.json` is the results.json of `eval.py NAME` as it was written.
+`benchmarks/results/NAME.json` is the results.json of `eval.py NAME` as it was written, or what the
+benchmark NAME.py wrote; `recipes.py` writes one file a recipe in `benchmarks/results/recipes/`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import cost_tables
+import recipe_tables
 import speed_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +85,10 @@ def plan_table() -> str:
 PAGES = {
     "docs/memory.md": {"plan": plan_table},
     "README.md": {"results": table},
+    "docs/recipes.md": {
+        "recipes": recipe_tables.recipes,
+        "comparisons": recipe_tables.comparisons,
+    },
     "docs/benchmarks.md": {
         "training": speed_tables.training,
         "full_size": speed_tables.full_size,

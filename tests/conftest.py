@@ -40,7 +40,7 @@ def _one_thread_each() -> None:
     torch.set_num_threads(1)  # the suite runs in two processes on two cores
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of real data; the test is skipped, with its reason, where it is not there."""
     if not SHARED.is_dir():

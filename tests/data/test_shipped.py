@@ -17,6 +17,11 @@ SAMPLES = Path(__file__).parents[2] / "data" / "samples"
 PASSAGES = "general"  # plain text, no conversations
 NAMES = sorted(file.stem for file in SAMPLES.glob("*.jsonl") if file.stem != PASSAGES)
 LABELS = ("business", "health", "politics", "science", "sport", "technology")
+# Words that say nothing of what a message is about.
+EMPTY = {
+    "that", "this", "with", "have", "your", "from", "they",
+    "when", "there", "were", "would", "some", "will", "just", "like",
+}  # fmt: skip
 CLOSING = re.compile(
     r".*(regards|wishes|sincerely|respectfully|faithfully|yours|thanks|gratitude),", re.I
 )
@@ -87,6 +92,23 @@ def test_headlines_have_one_of_six_labels() -> None:
         assert 6 <= len(headline.split()) <= 14, row["id"]
     setting = (SAMPLES.parents[1] / "configs/data/headlines.yaml").read_text(encoding="utf-8")
     assert all(label in setting for label in LABELS)
+
+
+def test_craft_replies_take_up_what_the_customer_wrote() -> None:
+    rows = rows_of("crafts_replies")
+    card = (SAMPLES / "crafts_replies.md").read_text(encoding="ascii")
+    texts = [[message["content"] for message in row["messages"]] for row in rows]
+    for place, word in enumerate(("Messages have", "replies")):
+        lengths = [len(pair[place].split()) for pair in texts]
+        mean = sum(lengths) / len(lengths)
+        assert f"{word} {min(lengths)} to {max(lengths)}" in " ".join(card.split())
+        assert f"{max(lengths)}{' words' * (not place)} (mean {mean:.0f})" in card
+    groups = Counter(category for category, _ in {(r["category"], r["group"]) for r in rows})
+    for category, count in groups.items():
+        assert re.search(rf"^\| {category} \| \d+ \| {count} \|", card, re.M), category
+    for ask, reply in texts:
+        words = [set(re.findall(r"[a-z]{4,}", text.lower())) for text in (ask, reply)]
+        assert words[0] & words[1] - EMPTY, ask
 
 
 def test_passages_are_what_their_card_says() -> None:

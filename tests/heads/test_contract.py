@@ -253,7 +253,7 @@ for folder in sorted(Path({str(tmp_path)!r}).iterdir()):
         assert float(difference) <= (0 if exact else 1e-4), NAMES[int(place)]
 
 
-# As the formal e-mail recipe has it; below 4,096 elements it would keep its state in 32 bits.
+# The optimiser of the formal e-mail recipe; below 4,096 elements its state would have 32 bits.
 PAGED = (
     "--optimizer=bitsandbytes.optim.PagedAdamW8bit",
     "--optimizer.min_8bit_size=16",

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuner.errors import UserError
-from tuner.heads.base import PeftHead, at_least_one, refuse_unknown, share
+from tuner.heads.base import PeftHead, at_least_one, share
+from tuner.heads.layers import resolve
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -85,15 +86,14 @@ class AdaLoRA(PeftHead):
         """See the base class."""
         from peft import AdaLoraConfig
 
-        if isinstance(self.target_modules, list):
-            refuse_unknown("target_modules", self.target_modules, model)
+        target = resolve("target_modules", self.target_modules, model)
         return AdaLoraConfig(
             task_type="CAUSAL_LM",
             init_r=self.init_r,
             target_r=self.target_r,
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]  # a float works
             lora_dropout=self.dropout,
-            target_modules=self.target_modules,
+            target_modules=target,
             deltaT=self.every,
             orth_reg_weight=self.orthogonality,
             total_step=LONG,

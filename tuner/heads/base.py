@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tuner.errors import UserError, nearest
+from tuner.errors import UserError
 
 # No postponed annotations in this room: to resolve them, the config parser would run the block
 # below, and importing peft (and bitsandbytes with it) takes seconds.
@@ -177,28 +177,3 @@ def share(**settings: float) -> None:
     for key, value in settings.items():
         if not 0 <= value < 1:
             raise UserError(f"model.head.{key}: {value} is not allowed; give 0 to below 1")
-
-
-def refuse_unknown(key: str, names: list[str], model: "PreTrainedModel") -> None:
-    """Refuse names of layers that the base does not have.
-
-    Raises:
-        UserError: with the nearest name that it has.
-    """
-    every = [full for full, module in model.named_modules() if not any(module.children())]
-    for name in names:
-        if not any(full == name or full.endswith(f".{name}") for full in every):
-            raise UserError(
-                f"model.head.{key}: the base has no layer '{name}'. "
-                f"{nearest(name, {*linear_layers(model), 'all-linear'})}"
-            )
-
-
-def linear_layers(model: "PreTrainedModel") -> list[str]:
-    """The names of the base's linear layers but for the output layer, such as `q_proj`."""
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    linear = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)]
-    output = model.get_output_embeddings()
-    return sorted({name.rsplit(".", 1)[-1] for name, m in linear if m is not output})

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from tuner.heads.base import PeftHead, refuse_unknown
+from tuner.heads.base import PeftHead
+from tuner.heads.layers import resolve
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -33,10 +34,9 @@ class IA3(PeftHead):
         """See the base class."""
         from peft import IA3Config
 
-        refuse_unknown("target_modules", self.target_modules or [], model)
-        refuse_unknown("feedforward_modules", self.feedforward_modules or [], model)
+        target, inner = self.target_modules, self.feedforward_modules
         return IA3Config(
             task_type="CAUSAL_LM",
-            target_modules=self.target_modules,
-            feedforward_modules=self.feedforward_modules,
+            target_modules=target and resolve("target_modules", target, model),
+            feedforward_modules=inner and resolve("feedforward_modules", inner, model),
         )

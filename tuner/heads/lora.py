@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuner.errors import UserError
-from tuner.heads.base import PeftHead, at_least_one, linear_layers, refuse_unknown, share
+from tuner.heads.base import PeftHead, at_least_one, share
+from tuner.heads.layers import is_called, linear_layers, resolve
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -28,7 +29,8 @@ class LoRA(PeftHead):
         alpha: scale; the update is multiplied by alpha / r.
         dropout: dropout on the update's input.
         target_modules: names of the layers to adapt, or `all-linear` for every linear layer but
-            the output layer.
+            the output layer. A Llama's names, such as `q_proj`, stand for the layers that do the
+            same work in other architectures (`tuner.heads.layers`).
         layers_to_transform: numbers of the blocks to adapt, the first is 0; all when null.
         dora: learn the magnitude apart from the direction (DoRA, arXiv:2402.09353).
         rslora: scale by alpha / sqrt(r), steadier at high ranks (arXiv:2312.03732).
@@ -101,9 +103,7 @@ class LoRA(PeftHead):
         """See the base class."""
         from peft import LoraConfig
 
-        if isinstance(self.target_modules, list):
-            refuse_unknown("target_modules", self.target_modules, model)
-        target: list[str] | str = self.target_modules
+        target = resolve("target_modules", self.target_modules, model)
         if self.layers_to_transform is not None and target == "all-linear":
             target = linear_layers(model)  # peft takes no numbers of blocks with that word
         if self.init in CHANGES_BASE:
@@ -169,7 +169,7 @@ def _refuse_start(init: str, r: int, target: list[str] | str, model: "PreTrained
     names = linear_layers(model) if isinstance(target, str) else target
     key, output = "model.head.init, model.head.target_modules", model.get_output_embeddings()
     for name, layer in model.named_modules():
-        if name not in names and name.rsplit(".", 1)[-1] not in names:
+        if not is_called(name, names):
             continue
         weight: Any = layer.weight
         kind = type(layer).__name__

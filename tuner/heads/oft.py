@@ -4,7 +4,8 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from tuner.errors import UserError
-from tuner.heads.base import PeftHead, at_least_one, linear_layers, refuse_unknown, share
+from tuner.heads.base import PeftHead, at_least_one, share
+from tuner.heads.layers import is_called, linear_layers, resolve
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -40,14 +41,11 @@ class OFT(PeftHead):
         """See the base class."""
         from peft import OFTConfig
 
-        names = self.target_modules
-        if isinstance(names, list):
-            refuse_unknown("target_modules", names, model)
-        else:
-            names = linear_layers(model)
+        target = resolve("target_modules", self.target_modules, model)
+        names = linear_layers(model) if isinstance(target, str) else target
         for name, layer in model.named_modules():
             width = int(getattr(layer, "in_features", 0))
-            if name.rsplit(".", 1)[-1] in names and width % self.block_size:
+            if is_called(name, names) and width % self.block_size:
                 raise UserError(
                     f"model.head.block_size: {self.block_size} does not divide the {width} inputs "
                     f"of {name}; give {math.gcd(width, self.block_size)}, for instance"
@@ -57,6 +55,6 @@ class OFT(PeftHead):
             r=0,
             oft_block_size=self.block_size,
             module_dropout=self.dropout,
-            target_modules=self.target_modules,
+            target_modules=target,
             use_cayley_neumann=True,
         )

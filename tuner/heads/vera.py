@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from tuner.heads.base import PeftHead, at_least_one, refuse_unknown, share
+from tuner.heads.base import PeftHead, at_least_one, share
+from tuner.heads.layers import resolve
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -41,12 +42,11 @@ class VeRA(PeftHead):
         """See the base class."""
         from peft import VeraConfig
 
-        if isinstance(self.target_modules, list):
-            refuse_unknown("target_modules", self.target_modules, model)
+        target = resolve("target_modules", self.target_modules, model)
         return VeraConfig(
             task_type="CAUSAL_LM",
             r=self.r,
             vera_dropout=self.dropout,
-            target_modules=self.target_modules,
+            target_modules=target,
             projection_prng_key=self.seed,
         )
