@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -122,25 +120,3 @@ def test_ctrl_c_ends_the_run(make: Make) -> None:
         run(one, stop)
     (folder,) = one.folders()
     assert '"stopped"' in (folder / "run.json").read_text()
-
-
-def test_a_process_ends_soon_after_the_one_it_is_told_to_follow(tmp_path: Path) -> None:
-    """As `fit` does: the real function, in a process whose parent is killed."""
-    child = (
-        "import signal, sys, time; from tuner.process import follow_parent; follow_parent();"
-        "signal.signal(signal.SIGTERM, lambda *_: (print('asked', flush=True), sys.exit(143)));"
-        "print('ready', flush=True); time.sleep(60)"
-    )
-    parent = (
-        "import os, subprocess, sys, time;"
-        "subprocess.Popen([sys.executable, '-c', sys.argv[1]],"
-        "env=os.environ | {'TUNER_PARENT': str(os.getpid())}); time.sleep(60)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", parent, child], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.stdout.readline() == "asked\n"
-        assert process.stdout.read() == ""

@@ -95,6 +95,9 @@ def sweep(args: Sequence[str]) -> None:
     write_report(folder, results, command)
     _print(results)
     print(f"Report: {folder / 'report.html'} (and report.md, results.json)")
+    states = {one["state"]: one["message"] for s in results["settings"] for one in s["runs"]}
+    if set(states) == {"failed"}:
+        raise UserError(f"every run has failed, the last one so: {states['failed']}")
 
 
 def check(definition: Definition) -> None:
