@@ -108,26 +108,32 @@ def check(definition: Definition) -> None:
     """
     from tuner.sweep.search import make_pruner
     from tuner.tools.compare import parse
-    from tuner.tools.options import FitOptions
 
     make_pruner(definition.pruner)
     parse(["run", *definition.evaluation])
     logging.disable(logging.INFO)  # Lightning says its seed for each setting
-    for setting in definition.samples():
-        said = " ".join(f"{key}={value}" for key, value in setting.items())
-        try:
-            cli = FitOptions(definition.arguments(setting))
-            if reason := cli.model.head.impossible(cli.model.settings()):
-                raise UserError(reason)
-        except UserError as error:
-            raise UserError(f"{said}: {error}") from error
-        trainer = cli.config["fit"].trainer
-        if not cli.datamodule.val_size or trainer.limit_val_batches == 0:
-            raise UserError(
-                f"{said}: data.val_size, trainer.limit_val_batches: settings are chosen by their "
-                "validation loss, so none of these can be 0"
-            )
-    logging.disable(logging.NOTSET)
+    try:
+        for setting in definition.samples():
+            try:
+                _read(definition.arguments(setting))
+            except UserError as error:
+                said = " ".join(f"{key}={value}" for key, value in setting.items())
+                raise UserError(f"{said}: {error}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _read(arguments: list[str]) -> None:
+    from tuner.tools.options import FitOptions
+
+    cli = FitOptions(arguments)
+    if reason := cli.model.head.impossible(cli.model.settings()):
+        raise UserError(reason)
+    if not cli.datamodule.val_size or cli.config["fit"].trainer.limit_val_batches == 0:
+        raise UserError(
+            "data.val_size, trainer.limit_val_batches: settings are chosen by their validation "
+            "loss, so none of these can be 0"
+        )
 
 
 def mark(folder: Path, identity: str) -> None:
