@@ -14,8 +14,9 @@ from tuner.data.datamodule import ConversationData
 from tuner.module import ChatTuner
 
 ROOT = Path(__file__).parent.parent
-SUITES = ROOT / "configs" / "suites"  # of eval.py, which tests/evaluation/test_suite.py reads
-CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent != SUITES)
+# Read by tests/evaluation/test_suite.py and tests/sweep/test_definition.py.
+OTHERS = {ROOT / "configs" / name for name in ("suites", "sweeps")}
+CONFIGS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent not in OTHERS)
 
 
 class Parsed(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -103,3 +105,24 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
         parent.kill()
     _, alive = psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], 20)
     assert not alive
+
+
+def test_a_process_ends_soon_after_the_one_it_is_told_to_follow() -> None:
+    child = (
+        "import signal, sys, time; from tuner.process import follow_parent; follow_parent();"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('asked', flush=True), sys.exit(143)));"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import os, subprocess, sys, time;"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1]],"
+        "env=os.environ | {'TUNER_PARENT': str(os.getpid())}); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, child], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.stdout.readline() == "asked\n"
+        assert process.stdout.read() == ""

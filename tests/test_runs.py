@@ -12,7 +12,15 @@ import pytest
 
 from tuner.checkpoint import AtomicCheckpointIO
 from tuner.errors import UserError
-from tuner.runs import Hold, claim, find_checkpoint, find_run, read_record, write_record
+from tuner.runs import (
+    Hold,
+    claim,
+    find_checkpoint,
+    find_run,
+    read_losses,
+    read_record,
+    write_record,
+)
 
 
 def make_run(root: Path, name: str, status: str) -> Path:
@@ -152,3 +160,12 @@ def test_a_record_that_is_cut_off_reads_as_none(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"status": "fin')
     assert read_record(tmp_path) == {}
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"], "no part file stays"
+
+
+def test_losses_are_read_while_they_are_written(tmp_path: Path) -> None:
+    assert read_losses(tmp_path) == {"train": [], "val": []}
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,train_loss,val_loss\r\n9,2.5,\r\n9,,3.25\r\n19,1.")
+    assert read_losses(tmp_path) == {"train": [(9, 2.5)], "val": [(9, 3.25)]}
+    file.write_text("step,trai")
+    assert read_losses(tmp_path) == {"train": [], "val": []}

@@ -15,6 +15,7 @@ HELP = """usage: tuner COMMAND [options]
   plan                           memory and time of a step before anything loads; likewise
   rate COMPARISON                people rate the answers of a comparison, blind
   report COMPARISON              its reports once more, with what people said
+  sweep FILE                     try settings of a recipe with several seeds, and compare the best
 
 `tuner COMMAND --help` explains a command.
 """
@@ -33,9 +34,10 @@ def main() -> int:
         return start("tuner.tools.compare", sys.argv[2:])
     if command in ("fit", "validate", "test", "predict"):
         return start("tuner.cli")
-    if command in ("preview", "plan", "rate", "report"):
+    if command in ("preview", "plan", "rate", "report", "sweep"):
         return start(f"tuner.tools.{command}", sys.argv[2:])
     commands = ("fit", "validate", "test", "predict", "eval", "preview", "plan", "rate", "report")
+    commands += ("sweep",)
     print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
     return 2
 

@@ -6,6 +6,7 @@ import errno
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -26,6 +27,8 @@ DISK_ERRORS = (
     *(errno.EACCES, errno.EPERM, errno.ESTALE),
 )
 DISK = {os.strerror(number) for number in DISK_ERRORS}
+
+PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
 
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
@@ -118,20 +121,25 @@ def stop_if_asked(trainer: Trainer) -> None:
 
 
 def follow_parent() -> None:
-    """End this process soon after the one that Lightning started it from.
+    """End this process soon after the one that it works for.
 
-    A first process that is stopped before it has met the others would leave them waiting for it.
-    torchrun and SLURM look after the processes that they start themselves.
+    That is the process that Lightning started it from: a first process that is stopped before it
+    has met the others would leave them waiting for it. torchrun and SLURM look after the processes
+    that they start themselves. Or it is the one named in the environment (`PARENT`), and the run
+    saves before it ends.
     """
+    named = os.environ.pop(PARENT, None)
     outside = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
-    if os.environ.get("LOCAL_RANK", "0") == "0" or outside:
+    if named is None and (os.environ.get("LOCAL_RANK", "0") == "0" or outside):
         return
-    parent = os.getppid()
+    parent = os.getppid() if named is None else int(named)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(143)
+        if named is None:
+            os._exit(143)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
 

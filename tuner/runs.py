@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +132,22 @@ def find_runs(spec: str, root: Path) -> list[tuple[str, Path]]:
 def find_checkpoint(which: str, root: Path, name: str) -> Path:
     """The `last` or `best` checkpoint of the newest run of a name that has a whole one.
 
-    For `last`, a file that is spoilt is passed over with a warning: the run's next older one is
-    taken, or that of the run before.
-
     Raises:
         UserError: there is none.
     """
-    for folder in versions_of(root, name):
+    file = whole_checkpoint(which, versions_of(root, name))
+    if file is None:
+        raise UserError(f"ckpt_path: no run named '{name}' in {root} has a whole {which}.ckpt")
+    return file
+
+
+def whole_checkpoint(which: str, folders: Iterable[Path]) -> Path | None:
+    """The `last` or `best` checkpoint of the first of some runs that has a whole one; or null.
+
+    For `last`, a file that is spoilt is passed over with a warning: the run's next older one is
+    taken, or that of the next run.
+    """
+    for folder in folders:
         folder = folder / "checkpoints"
         for file in newest(folder) if which == "last" else [folder / f"{which}.ckpt"]:
             if file.is_file():
@@ -146,7 +157,7 @@ def find_checkpoint(which: str, root: Path, name: str) -> Path:
                     rank_zero_warn(f"{error}; passed over")
                 else:
                     return file
-    raise UserError(f"ckpt_path: no run named '{name}' in {root} has a whole {which}.ckpt")
+    return None
 
 
 class Hold:
@@ -206,3 +217,22 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
     part = folder / ".run.json.part"
     part.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(folder / "run.json")
+
+
+def read_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The losses of a run by optimiser step, also while it goes on.
+
+    Returns:
+        `train` and `val`: (step, nats a token); empty where the run has none.
+    """
+    found: dict[str, list[tuple[int, float]]] = {"train": [], "val": []}
+    file = folder / "metrics.csv"
+    if file.is_file():
+        with file.open(encoding="utf-8", newline="") as lines:
+            # A line without an end is being written.
+            whole = (line for line in lines if line.endswith("\n"))
+            for row in csv.DictReader(whole):
+                for name, points in found.items():
+                    if row.get("step") and (loss := row.get(f"{name}_loss")):
+                        points.append((int(row["step"]), float(loss)))
+    return found

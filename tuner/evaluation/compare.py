@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from tuner.evaluation.predictions import (
 from tuner.evaluation.report import render_html, render_markdown
 from tuner.evaluation.results import Setting, build_results, write_results
 from tuner.evaluation.score import applicable, score
+from tuner.runs import read_losses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -182,12 +182,5 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     Returns:
         `train` and `val`: (step, nats a token); empty where the run has none.
     """
-    found: dict[str, list[tuple[int, float]]] = {"train": [], "val": []}
-    file = run / "metrics.csv"
-    if file.is_file():
-        with file.open(encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines):
-                for name, points in found.items():
-                    if loss := row.get(f"{name}_loss"):
-                        points.append((int(row["step"]), float(loss)))
+    found = read_losses(run)
     return {name: points[:: max(1, len(points) // POINTS)] for name, points in found.items()}

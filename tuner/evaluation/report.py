@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
     from tuner.evaluation.predictions import Prediction
 
+TEMPLATES = Path(__file__).parent
+
 
 def render_markdown(results: Mapping[str, Any], predictions: Sequence[Prediction]) -> str:
     """Returns report.md, to be read in a terminal or a pull request."""
-    environment = _environment(escape, autoescape=False)
-    environment.filters |= {"fence": _fence, "code": code, "table": table}
+    environment = markdown_templates()
+    environment.filters["fence"] = _fence
     return environment.get_template("report.md.j2").render(build_view(results, predictions))
 
 
 def render_html(results: Mapping[str, Any], predictions: Sequence[Prediction]) -> str:
     """Returns report.html: one page without scripts, outside links or outside resources."""
-    environment = _environment(_finalized, autoescape=True)
-    return environment.get_template("report.html.j2").render(
-        build_view(results, predictions)
-        | {"plots": draw_plots(results, predictions), "others": other_cases(results, predictions)}
-    )
+    view = build_view(results, predictions)
+    view |= {"plots": draw_plots(results, predictions), "others": other_cases(results, predictions)}
+    return html_templates().get_template("report.html.j2").render(view)
 
 
 def _fence(text: str) -> Markup:
@@ -50,9 +50,27 @@ def _finalized(text: object) -> object:
     return visible(text) if isinstance(text, str) and not isinstance(text, Markup) else text
 
 
-def _environment(finalize: Callable[[object], object], *, autoescape: bool) -> Environment:
+def markdown_templates(folder: Path = TEMPLATES) -> Environment:
+    """Templates whose values are escaped for Markdown.
+
+    Args:
+        folder: of the templates; those of this room are found as well.
+    """
+    environment = _environment(escape, folder, autoescape=False)
+    environment.filters |= {"code": code, "table": table}
+    return environment
+
+
+def html_templates(folder: Path = TEMPLATES) -> Environment:
+    """Likewise for HTML."""
+    return _environment(_finalized, folder, autoescape=True)
+
+
+def _environment(
+    finalize: Callable[[object], object], folder: Path, *, autoescape: bool
+) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([folder, TEMPLATES]),
         autoescape=autoescape,
         finalize=finalize,
         undefined=StrictUndefined,

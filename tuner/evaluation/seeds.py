@@ -45,3 +45,24 @@ def spread(
                 }
         found[recipe] = {"runs": runs, "metrics": metrics}
     return found
+
+
+def mean_interval(values: Sequence[float]) -> list[float] | None:
+    """The 95 % interval of a mean over training seeds, by Student's t.
+
+    It supposes that results of other seeds scatter around the mean like a normal distribution.
+
+    Args:
+        values: one a seed.
+
+    Returns:
+        Both ends; null for fewer than two values.
+    """
+    if len(values) < 2:
+        return None
+    from scipy import stats
+
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    reach = float(stats.t.ppf(0.975, len(values) - 1) * error)
+    mean = float(np.mean(values))
+    return [mean - reach, mean + reach]

@@ -83,14 +83,24 @@ def _check(options: Any) -> None:
             raise UserError(f"--baselines: unknown '{name}'. {nearest(name, BASELINES)}")
 
 
+def parse(args: Sequence[str] | None) -> Any:
+    """The options of a comparison.
+
+    Raises:
+        UserError: an option does not fit.
+    """
+    options = _parser().parse_args(args)
+    _check(options)
+    return options
+
+
 def evaluate(args: Sequence[str] | None) -> None:
     """Parse, compare, print the summary and where the report is.
 
     Raises:
         UserError: the runs, the data or an option do not fit.
     """
-    options = _parser().parse_args(args)
-    _check(options)
+    options = parse(args)
     suite = load_suite(options.suite) if options.suite else None
     metrics = select_metrics(options.metrics)
     if suite and options.metrics is None:

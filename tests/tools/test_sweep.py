@@ -1,0 +1,297 @@
+"""`tuner sweep` from end to end: killed, gone on with, compared; and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tuner.runs import read_record
+from tuner.tools.sweep import main
+
+STUB = ROOT / "tests" / "sweep" / "stub_fit.py"
+# What a terminal runs, but with the stub for `fit` and without reading every setting first.
+WITH_STUB = f"""
+import sys
+from tuner.sweep import fit
+from tuner.tools import sweep
+fit.PROGRAM, fit.POLL = (sys.executable, "-S", {str(STUB)!r}), 0.02
+sweep.check = lambda definition: None
+sys.exit(sweep.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the YAML of a sweep and a recipe."""
+
+    def call(**keys: Any) -> Path:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text("seed_everything: 1\n")
+        file = tmp_path / "ranks.yaml"
+        content = {"config": str(recipe), "over": {"loss": [1, 2]}, "seeds": [1]} | keys
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    return call
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `tuner sweep` with the stub."""
+    running: list[subprocess.Popen[str]] = []
+
+    def call(*args: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WITH_STUB, *map(str, args), f"--logs={tmp_path / 'logs'}"],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield call
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(there: Callable[[], Any], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.02)
+
+
+def claims(folder: Path) -> list[str]:
+    """The runs that were started, by the file of their output."""
+    return [
+        f"{file.stem} {line.split('--seed_everything=')[1].split()[0]}"
+        for file in (folder / "output").glob("*.log")
+        for line in file.read_text().splitlines()
+        if line.startswith("starting")
+    ]
+
+
+def test_a_sweep_is_killed_goes_on_and_ends_in_one_comparison(
+    write: Callable[..., Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the real `fit` on a small base: everything but the stub."""
+    file = write(
+        over={"model.head.r": [2, 4]},
+        options={"trainer.max_epochs": 6, "checkpoint.every_n_steps": 1, "data.val_size": 6},
+        evaluation={
+            "max_new_tokens": 4, "limit": 3, "latency": 0, "baselines": [], "metrics": ["rougeL"],
+        },
+    )  # fmt: skip
+    options = [word for word in command("fit")[1:] if "default_root_dir" not in word]
+    arguments = [str(file), f"--logs={tmp_path / 'logs'}", *options, "--data.test_size=4"]
+    folder = tmp_path / "logs" / "sweeps" / "ranks"
+    first = folder / "r-2" / "version_0"
+    with subprocess.Popen(
+        [sys.executable, "-m", "tuner", "sweep", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        wait_for((first / "checkpoints" / "last.ckpt").exists, 120)
+        process.kill()
+    assert read_record(first)["status"] == "running"
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "[1/2] r=2 seed=1: val_loss" in out
+    assert "[2/2] r=4 seed=1: val_loss" in out
+    resumed = read_record(folder / "r-2" / "version_1")
+    assert resumed["resumed_from"] == str(first / "checkpoints" / "last.ckpt")
+    assert resumed["status"] == "finished"
+    results = json.loads((folder / "results.json").read_text())
+    best = results["settings"][0]
+    losses = {one["name"]: one["val_loss"]["mean"] for one in results["settings"]}
+    assert losses["r-2"] == resumed["best"]["val_loss"]
+    assert best["val_loss"]["mean"] == min(losses.values())
+    compared = json.loads((folder / "comparison" / "results.json").read_text())
+    tuned = [name for name in compared["systems"] if name != "base"]
+    assert [name.split("@")[0] for name in tuned] == results["chosen"] == [best["name"]]
+    assert compared["test_set"]["n"] == 3
+    assert "rougeL" in (folder / "report.md").read_text()
+    # Once more: nothing is run, and the test split is left alone.
+    before = (folder / "comparison" / "results.json").stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert (folder / "comparison" / "results.json").stat().st_mtime_ns == before
+    assert len(list(folder.glob("r-*/version_*"))) == 3
+
+
+def test_two_workers_share_a_sweep_and_a_killed_one_is_replaced(
+    write: Callable[..., Path], start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs" / "sweeps" / "ranks"
+    file = write(over={"loss": [1, 2, 3]}, seeds=[1, 2], compare=0)
+    arguments = [file, "--pause=0.4"]
+    workers = [start(*arguments) for _ in range(3)]
+    wait_for(lambda: len(claims(folder)) >= 3)
+    workers[0].kill()
+    ended = [worker.communicate(timeout=60) for worker in workers[1:]]
+    assert [worker.returncode for worker in workers[1:]] == [0, 0], ended
+    # Each run once, and once more the one whose worker was killed.
+    started = claims(folder)
+    assert len(set(started)) == 6
+    assert len(started) <= 7
+    results = json.loads((folder / "results.json").read_text())
+    assert all(run["state"] == "complete" for s in results["settings"] for run in s["runs"])
+    said = [out for out, _ in ended]
+    assert sum("Report:" in out for out in said) == 1
+    assert sum("All runs have ended" in out for out in said) == 1
+    assert (
+        not list((folder / ".workers").glob("*/.lock"))
+        or len(list((folder / ".workers").glob("*/.lock"))) == 1
+    )  # that of the killed one
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_a_signal_ends_run_and_sweep(
+    number: signal.Signals,
+    code: int,
+    write: Callable[..., Path],
+    start: Callable[..., subprocess.Popen[str]],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "logs" / "sweeps" / "ranks"
+    process = start(write(compare=0), "--steps=10000", "--pause=0.1")
+    metrics = folder / "loss-1" / "version_0" / "metrics.csv"
+    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 20)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "The same command goes on" in err
+    assert "Traceback" not in err
+    assert read_record(metrics.parent)["status"] == "stopped"
+    assert not list((folder / ".workers").iterdir())
+
+
+def test_a_login_is_written_and_printed_nowhere(
+    write: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tuner.sweep import storage
+
+    real, url = storage.open_storage, "postgresql://ann:canary@db.example/sweeps"
+    monkeypatch.setattr("tuner.tools.sweep.check", lambda definition: None)
+    monkeypatch.setattr("tuner.sweep.fit.PROGRAM", (sys.executable, "-S", str(STUB)))
+    monkeypatch.setattr("tuner.sweep.fit.POLL", 0.02)
+    # A server is stood in for by a file; all else takes the address for what it says.
+    file = storage.sqlite_url(tmp_path / "server.sqlite")
+    monkeypatch.setattr(storage, "open_storage", lambda _: real(file))
+    arguments = [str(write(compare=0)), f"--logs={tmp_path / 'logs'}"]
+    for form in ([f"--storage={url}"], ["--storage", url]):
+        assert main([*arguments, *form]) == 0
+        said = capsys.readouterr()
+        assert "postgresql://db.example/sweeps" in said.out
+        assert "canary" not in said.out + said.err
+    monkeypatch.setattr(storage, "open_storage", real)
+    assert main([*arguments, f"--storage={url}"]) == 2
+    assert "canary" not in capsys.readouterr().err
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 10
+    assert not [path for path in written if b"canary" in path.read_bytes()]
+
+
+@pytest.fixture
+def refused(
+    write: Callable[..., Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
+    """Runs a sweep that is wrong in itself and returns the message; no run has begun."""
+
+    def call(*options: str, **keys: Any) -> str:
+        more = [word for word in command("fit")[1:] if "default_root_dir" not in word]
+        sweep = {"over": {"model.head.r": [2]}} | keys
+        logs = tmp_path / "logs"
+        assert main([str(write(**sweep)), f"--logs={logs}", *more, *options]) == 2
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        assert not list(logs.rglob("version_*"))
+        return said.err
+
+    return call
+
+
+def test_a_mistake_in_the_sweep_is_told_before_the_first_run(refused: Any) -> None:
+    assert "Did you mean 'dropout'" in refused(over={"model.head.r": [2], "model.head.droput": [0]})
+    said = refused(over={"model.head.r": [2, "many"]})
+    assert "model.head.r=many" in said
+    assert "expected" in said
+    assert "data.val_size" in refused(options={"data.val_size": 0})
+    assert "max_new_token" in refused(evaluation={"max_new_token": 3})
+    assert "Did you mean 'MedianPruner'" in refused(pruner="MedianPrunr")
+    assert "bach_size" in refused("--data.bach_size=3")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--name=a/b"], "--name: 'a/b'"),
+        (["--seeds", "one"], "--seeds"),
+        (["--seed_everything=3"], "use seeds"),
+        (["--logs=/proc/nothere"], "--logs: cannot write"),
+    ],
+)
+def test_mistakes(
+    options: list[str],
+    message: str,
+    write: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tuner.tools.sweep.check", lambda definition: None)
+    assert main([str(write()), f"--logs={tmp_path / 'logs'}", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_is_kept_for_one_sweep(
+    write: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tuner.tools.sweep.check", lambda definition: None)
+    monkeypatch.setattr("tuner.sweep.fit.PROGRAM", (sys.executable, "-S", str(STUB)))
+    monkeypatch.setattr("tuner.sweep.fit.POLL", 0.02)
+    arguments = [str(write(compare=0)), f"--logs={tmp_path / 'logs'}"]
+    assert main(arguments) == 0
+    (tmp_path / "logs" / "sweeps" / "ranks" / "sweep.sqlite").unlink()
+    for _ in range(2):
+        assert main(arguments) == 2
+        assert "holds the runs of another sweep" in capsys.readouterr().err
+
+
+def test_without_optuna_it_says_what_to_install(
+    write: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tuner.tools.sweep.find_spec", lambda name: None)
+    assert main([str(write())]) == 2
+    assert "pip install -e '.[sweep]'" in capsys.readouterr().err

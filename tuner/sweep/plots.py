@@ -1,0 +1,85 @@
+"""The plots of a sweep: validation loss by what was tried, and against what it cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tuner.evaluation.palette import COLOURS, Plot
+from tuner.evaluation.svg import FAINT, draw, short
+
+Points = Sequence[tuple[float, Mapping[str, Any]]]
+
+COSTS = {
+    "training_seconds": "training time (s)",
+    "trainable_params": "trained parameters",
+    "peak_memory_mib": "peak memory (MiB)",
+}
+MOST_NAMES = 12  # settings whose names still fit into a plot
+ALIKE = 1.02  # costs closer than this factor to each other are no trade-off
+WIDE = 8  # values further apart than this factor are shown by their logarithm
+
+
+def draw_plots(results: Mapping[str, Any]) -> list[Plot]:
+    """All plots that have something to show.
+
+    Args:
+        results: from `summarise`.
+    """
+    ranked = [one for one in results["settings"] if one["val_loss"]]
+    chosen = results["chosen"]
+    plots: list[Plot] = []
+    for number, key in enumerate(results["definition"]["over"]):
+        points = [
+            (value, one) for one in ranked if (value := _number(one["values"][key])) is not None
+        ]
+        if len({value for value, _ in points}) > 2:
+            plots.append(_plot(points, chosen, f"Validation loss by {key}", key, f"value-{number}"))
+    for key, label in COSTS.items():
+        points = [(one["costs"][key], one) for one in ranked if one["costs"][key]]
+        values = [value for value, _ in points]
+        if len(points) > 1 and max(values) > ALIKE * min(values):
+            title = f"Quality against {label.split(' (')[0]}"
+            plots.append(_plot(points, chosen, title, label, f"cost-{key}"))
+    return plots
+
+
+def _plot(points: Points, chosen: Sequence[str], title: str, label: str, prefix: str) -> Plot:
+    def paint(axes: Any) -> None:
+        for x, one in points:
+            loss, best = one["val_loss"], one["name"] in chosen
+            colour = COLOURS[1] if best else COLOURS[0]
+            if loss["ci95"]:
+                axes.plot([x, x], loss["ci95"], color=colour, linewidth=1)
+            axes.plot(x, loss["mean"], "D" if best else "o", color=colour, markersize=6)
+            if len(points) <= MOST_NAMES:
+                axes.annotate(
+                    short(one["name"]),
+                    (x, loss["mean"]),
+                    xytext=(5, 4),
+                    textcoords="offset points",
+                    color=FAINT,
+                    fontsize=8,
+                )
+        values = [x for x, _ in points]
+        if min(values) > 0 and max(values) / min(values) >= WIDE:
+            axes.set_xscale("log")
+        axes.margins(x=0.15)
+        axes.set_xlabel(short(label))
+        axes.set_ylabel("val_loss (nats a token)")
+        axes.grid(axis="y")
+
+    return Plot(
+        title,
+        draw(3.0, paint, f"{title}, a point for each setting", prefix),
+        "Lower is better. Means over the seeds with their 95 % intervals; diamonds: chosen.",
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,241 @@
+"""`tuner sweep`: settings of a recipe, several seeds each, and the best on the test split."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tuner.errors import UserError
+from tuner.process import run
+from tuner.runs import NAME
+
+if TYPE_CHECKING:
+    from tuner.sweep.definition import Definition
+
+DESCRIPTION = """Run a recipe with other values of some keys, several seeds each, every run in a
+process of its own; then compare the settings with the lowest validation loss on the test split.
+
+All other options are those of fit and hold for every run. The same command in another terminal, or
+on another machine with the same --storage, works on the same sweep; after an interruption it goes
+on where the runs stopped.
+"""
+MARK = ".study-"  # a file of this name says which sweep a folder is of
+
+
+class _Parser(argparse.ArgumentParser):
+    # The parser of the other commands would not leave the options of `fit` alone.
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See tuner sweep --help")
+
+
+def _parse(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = _Parser(prog="tuner sweep", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("sweep", type=Path, metavar="FILE", help="YAML of configs/sweeps")
+    parser.add_argument("--config", action="append", help="recipe, instead of those in FILE")
+    parser.add_argument("--seeds", type=int, nargs="+", help="likewise: seeds of each setting")
+    parser.add_argument("--trials", type=int, help="likewise: settings that a search tries")
+    parser.add_argument("--compare", type=int, help="likewise: settings for the test split")
+    parser.add_argument("--name", help="of the sweep and its folder; that of FILE by default")
+    parser.add_argument("--storage", help="database (SQLAlchemy URL); a file in the folder")
+    parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the runs")
+    return parser.parse_known_args(args)
+
+
+def sweep(args: Sequence[str]) -> None:
+    """Check, run the trials, sum up, compare.
+
+    Raises:
+        UserError: something in the sweep, its folder or its database does not fit.
+    """
+    options, more = _parse(args)
+    if find_spec("optuna") is None:
+        raise UserError("tuner sweep needs Optuna, which is missing: pip install -e '.[sweep]'")
+    from tuner.sweep.queue import Queue
+    from tuner.sweep.reading import read_definition
+    from tuner.sweep.report import write_report
+    from tuner.sweep.storage import explained, open_storage, shown, sqlite_url
+    from tuner.sweep.summary import summarise
+    from tuner.sweep.worker import work
+
+    given = {key: getattr(options, key) for key in ("config", "seeds", "trials", "compare")}
+    definition = read_definition(options.sweep, given, more)
+    name = options.name or options.sweep.stem
+    if not NAME.fullmatch(name):
+        raise UserError(f"--name: '{name}' is not allowed; use letters, digits, '.', '_' and '-'")
+    check(definition)
+    folder = options.logs / "sweeps" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--logs: cannot write to {folder}: {error.strerror}") from error
+    url = options.storage or sqlite_url(folder / "sweep.sqlite")
+    storage = open_storage(url)
+    with explained(url):
+        queue = Queue(storage, name, definition, folder)
+        try:
+            mark(folder, queue.id)
+            print(f"Sweep {name}: {len(queue.trials())} runs, stored in {shown(url)}")
+            sums_up = work(queue, definition, folder)
+            results = summarise(name, definition, queue.trials())
+        finally:
+            queue.close()
+    if not sums_up:
+        print("All runs have ended; the report is written where the last one did.")
+        return
+    command = shlex.join(["tuner", "sweep", *(a.replace(url, shown(url)) for a in args)])
+    write_report(folder, results, command)
+    compare_chosen(folder, definition, results)
+    write_report(folder, results, command)
+    _print(results)
+    print(f"Report: {folder / 'report.html'} (and report.md, results.json)")
+    states = {one["state"]: one["message"] for s in results["settings"] for one in s["runs"]}
+    if set(states) == {"failed"}:
+        raise UserError(f"every run has failed, the last one so: {states['failed']}")
+
+
+def check(definition: Definition) -> None:
+    """Refuse what no run could work with, before the first one: all settings as `fit` reads them.
+
+    Raises:
+        UserError: a key, a value or an option of the comparison does not fit.
+    """
+    from tuner.sweep.search import make_pruner
+    from tuner.tools.compare import parse
+
+    make_pruner(definition.pruner)
+    parse(["run", *definition.evaluation])
+    logging.disable(logging.INFO)  # Lightning says its seed for each setting
+    try:
+        for setting in definition.samples():
+            try:
+                _read(definition.arguments(setting))
+            except UserError as error:
+                said = " ".join(f"{key}={value}" for key, value in setting.items())
+                raise UserError(f"{said}: {error}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _read(arguments: list[str]) -> None:
+    from tuner.tools.options import FitOptions
+
+    cli = FitOptions(arguments)
+    if reason := cli.model.head.impossible(cli.model.settings()):
+        raise UserError(reason)
+    if not cli.datamodule.val_size or cli.config["fit"].trainer.limit_val_batches == 0:
+        raise UserError(
+            "data.val_size, trainer.limit_val_batches: settings are chosen by their validation "
+            "loss, so none of these can be 0"
+        )
+
+
+def mark(folder: Path, identity: str) -> None:
+    """Keep a folder for one sweep.
+
+    Args:
+        folder: of the sweep.
+        identity: of its study.
+
+    Raises:
+        UserError: it holds runs of another one.
+    """
+    own = folder / f"{MARK}{identity}"
+    own.touch()
+    if set(folder.glob(f"{MARK}*")) != {own}:
+        own.unlink()
+        raise UserError(
+            f"{folder} holds the runs of another sweep of this name, whose database is not this "
+            "one. Choose another --name, or remove the folder"
+        )
+
+
+def compare_chosen(folder: Path, definition: Definition, results: dict[str, Any]) -> None:
+    """Let the settings that were chosen and their base answer the test split, once.
+
+    Args:
+        folder: of the sweep.
+        definition: of the sweep.
+        results: from `summarise`.
+
+    Raises:
+        UserError: the runs do not fit together.
+    """
+    from tuner.sweep.report import COMPARISON, read_comparison
+    from tuner.tools.compare import evaluate
+
+    runs = {
+        one["name"]: one["runs"] for one in results["settings"] if one["name"] in results["chosen"]
+    }
+    every = [one for own in runs.values() for one in own]
+    elsewhere = [one for one in every if not Path(one["run"]).is_dir()]
+    for one in elsewhere:
+        print(f"{one['run']} is on {one['host']}, not here: the comparison is without it")
+    here = [name for name, own in runs.items() if any(one not in elsewhere for one in own)]
+    done = read_comparison(folder)
+    if not here or (done and {one["recipe"] for one in done["systems"].values()} - {""} == {*here}):
+        return
+    mixed = ["--no_base"] if len({one["base"] for one in every}) > 1 else []
+    evaluate(
+        [
+            *(f"{name}@*" for name in here),
+            f"--logs={folder}",
+            f"--output={folder / COMPARISON}",
+            *mixed,
+            *definition.evaluation,
+        ]
+    )
+
+
+def _print(results: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from tuner.sweep.findings import sentences, settings_table
+
+    console = Console(highlight=False, markup=False)
+    shown = settings_table(results)
+    table = Table(*shown.head, box=None)
+    for number, column in enumerate(table.columns):
+        column.justify = "left" if number < shown.left else "right"
+    for row in shown.rows:
+        table.add_row(*(f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in row))
+    console.print(table)
+    for sentence in sentences(results):
+        console.print(sentence.text)
+
+
+class Stopped(BaseException):
+    """SIGTERM has come."""
+
+
+def _stop(*_: object) -> NoReturn:
+    raise Stopped
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a sweep, or work on one.
+
+    Args:
+        args: command line; that of the process when null.
+
+    Returns:
+        The exit code; 130 after Ctrl-C and 143 after SIGTERM, when the run has saved.
+    """
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        return run(lambda: sweep(sys.argv[1:] if args is None else args))
+    except KeyboardInterrupt:
+        code = 130
+    except Stopped:
+        code = 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print("\nStopped. The same command goes on.", file=sys.stderr)
+    return code

@@ -1,0 +1,96 @@
+"""YAML that people write: read strictly, and what does not fit is told with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from tuner.errors import UserError, nearest
+
+
+def load(path: Path, option: str) -> object:
+    """The content of a YAML file.
+
+    Args:
+        path: of the file.
+        option: what named it, for the message.
+
+    Raises:
+        UserError: it cannot be read, is no YAML, or has a key twice.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{option}: cannot read {path}: {error}") from error
+
+
+def mapping(raw: object, allowed: Iterable[str] | None, where: str) -> dict[str, Any]:
+    """A mapping whose keys are text.
+
+    Args:
+        raw: what was read.
+        allowed: its keys; any when null.
+        where: file and key, for the message.
+
+    Raises:
+        UserError: it is none, or has another key.
+    """
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: must be a mapping of keys to values, not {kind(raw)}")
+    found = cast("dict[Any, Any]", raw)
+    for key in found:
+        if not isinstance(key, str):
+            raise UserError(f"{where}: the key {key!r} must be text; put it in quotes")
+        if allowed is not None and key not in allowed:
+            raise UserError(f"{where}: unknown key '{key}'. {nearest(key, allowed)}")
+    return found
+
+
+def sequence(raw: object, where: str) -> list[Any]:
+    """A list.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(raw, list):
+        raise UserError(f"{where}: must be a list, not {kind(raw)}")
+    return cast("list[Any]", raw)
+
+
+def text(found: dict[str, Any], key: str, where: str) -> str:
+    """The text of a key, without blanks around it.
+
+    Raises:
+        UserError: it is none, or empty.
+    """
+    value = found[key]
+    if not isinstance(value, str):
+        raise UserError(f"{where}: {key}: must be text, not {kind(value)}; put it in quotes")
+    if not value.strip():
+        raise UserError(f"{where}: {key}: is empty")
+    return value.strip()
+
+
+def kind(value: object) -> str:
+    """What a value is, in words."""
+    names = {"NoneType": "empty", "dict": "a mapping", "list": "a list", "str": "text"}
+    name = type(value).__name__
+    return names.get(name, f"{value!r} ({name})")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML would drop the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See the base class."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' stands twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
