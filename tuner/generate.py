@@ -69,7 +69,7 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     progress: str | None = None,
-    each_token: Callable[[], None] | None = None,
+    each_token: Callable[[Tensor], None] | None = None,
     sampling: Sampling | None = None,
 ) -> list[Reply]:
     """Continue each header until it ends its turn.
@@ -86,7 +86,8 @@ def generate(
         max_new_tokens: tokens a reply at most.
         batch_size: rows generated together.
         progress: title of a progress bar; none when null.
-        each_token: called after each token; it ends the generation by raising.
+        each_token: called after each token with the newest of each row that is left, (B,) int64; it
+            ends the generation by raising.
         sampling: how replies are drawn; greedy when null.
 
     Returns:
@@ -158,11 +159,11 @@ def _batches(lengths: Sequence[int], size: int, sharded: bool) -> list[list[int]
     return batches
 
 
-def _calling(each_token: Callable[[], None]) -> Any:
+def _calling(each_token: Callable[[Tensor], None]) -> Any:
     """A stopping criterion that never stops."""
 
     def never(ids: Tensor, _scores: object, **_: object) -> Tensor:
-        each_token()
+        each_token(ids[:, -1])
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
     return never
