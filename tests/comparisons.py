@@ -71,9 +71,9 @@ SERVER = """
 import sys
 from pathlib import Path
 from tuner.rating.app import build_app
-from tuner.rating.server import address, listen, serve
 from tuner.rating.store import Store
 from tuner.rating.study import read_answers
+from tuner.server import address, listen, serve
 folder, store = Path(sys.argv[1]), Store(Path(sys.argv[1]))
 app = build_app(store.study(), read_answers(folder), store, "127.0.0.1")
 taken = listen("127.0.0.1", int(sys.argv[2]))

@@ -212,15 +212,17 @@ def test_rows_that_end_leave_the_batch_and_change_no_other(
 
 def test_something_is_called_after_each_token_and_can_end_it(model: Any, tiny_base: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_base))
-    calls: list[int] = []
+    calls: list[list[int]] = []
     options: dict[str, Any] = {"tokenizer": tokenizer, "stops": [2], "batch_size": 3}
     headers = [[5, 6, 7], [8, 9], [10]]
-    found = generate(
-        model, headers, max_new_tokens=6, each_token=lambda: calls.append(1), **options
-    )
-    assert len(calls) == max(reply.new_tokens for reply in found)
 
-    def stop() -> None:
+    found = generate(model, headers, max_new_tokens=6, each_token=calls.append, **options)
+    assert len(calls) == max(reply.new_tokens for reply in found)
+    (alone,) = generate(model, headers[:1], max_new_tokens=6, each_token=calls.append, **options)
+    told = [token for (token,) in calls[-alone.new_tokens :]]
+    assert tokenizer.decode(told, skip_special_tokens=True).strip() == alone.text
+
+    def stop(_: list[int]) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

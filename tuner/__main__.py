@@ -1,4 +1,4 @@
-"""`tuner COMMAND`: the same as `train.py COMMAND`, and `tuner eval` for `eval.py`."""
+"""`tuner COMMAND`: everything there is, by name; `train.py` and `eval.py` among it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,34 @@ import sys
 from tuner.errors import nearest
 from tuner.process import run, start
 
-HELP = """usage: tuner COMMAND [options]
+# Name, what stands behind it on the command line, the module, and what it does; in order of use.
+COMMANDS = (
+    ("preview", "--config FILE", "tuner.tools.preview", "show what a run would learn from"),
+    (
+        "plan",
+        "--config FILE",
+        "tuner.tools.plan",
+        "memory and time of a step, before anything loads",
+    ),
+    ("fit", "--config FILE", "tuner.cli", "train an adapter, as train.py does"),
+    ("validate", "--config FILE", "tuner.cli", "the loss of a checkpoint on its validation rows"),
+    ("test", "--config FILE", "tuner.cli", "likewise on its test rows"),
+    ("predict", "--config FILE", "tuner.cli", "its replies to the test prompts"),
+    ("sweep", "FILE", "tuner.tools.sweep", "settings of a recipe with several seeds, and the best"),
+    ("runs", "", "tuner.tools.runs", "all runs with their key figures"),
+    ("eval", "RUN...", "tuner.tools.compare", "compare runs with their base, as eval.py does"),
+    ("rate", "COMPARISON", "tuner.tools.rate", "people rate the answers of a comparison, blind"),
+    ("report", "COMPARISON", "tuner.tools.report", "its reports anew, with what people said"),
+    ("chat", "RUN", "tuner.tools.chat", "talk to a run; --compare asks its base as well"),
+    ("completion", "SHELL", "tuner.tools.completion", "a script that completes all of this"),
+)
+START = """
+COMMAND --help explains a command. RUN is the name of a run (tuner runs lists them), name@version or
+a folder. A first look, on two CPU cores and without a network:
 
-  fit, validate, test, predict   train and check an adapter, as train.py does
-  eval RUN...                    compare tuned runs with their base, as eval.py does
-  preview                        show what the model is trained on; takes the options of fit
-  plan                           memory and time of a step before anything loads; likewise
-  rate COMPARISON                people rate the answers of a comparison, blind
-  report COMPARISON              its reports once more, with what people said
-  sweep FILE                     try settings of a recipe with several seeds, and compare the best
-
-`tuner COMMAND --help` explains a command.
+  tuner fit --config configs/demo.yaml
+  tuner eval demo --max_new_tokens 96
+  tuner chat demo --compare
 """
 
 
@@ -29,17 +46,21 @@ def main() -> int:
     """
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("-h", "--help"):
-        return run(lambda: print(HELP))
-    if command == "eval":
-        return start("tuner.tools.compare", sys.argv[2:])
-    if command in ("fit", "validate", "test", "predict"):
-        return start("tuner.cli")
-    if command in ("preview", "plan", "rate", "report", "sweep"):
-        return start(f"tuner.tools.{command}", sys.argv[2:])
-    commands = ("fit", "validate", "test", "predict", "eval", "preview", "plan", "rate", "report")
-    commands += ("sweep",)
-    print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
-    return 2
+        return run(_help)
+    modules = {name: module for name, _, module, _ in COMMANDS}
+    if command not in modules:
+        print(f"error: no command '{command}'. {nearest(command, modules)}", file=sys.stderr)
+        return 2
+    # The parser of train.py tells its commands apart itself.
+    return start(modules[command], None if modules[command] == "tuner.cli" else sys.argv[2:])
+
+
+def _help() -> None:
+    print("usage: tuner COMMAND [options]\n")
+    width = max(len(f"{name} {operands}") for name, operands, _, _ in COMMANDS)
+    for name, operands, _, does in COMMANDS:
+        print(f"  {f'{name} {operands}':<{width}}  {does}")
+    print(START, end="")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ class Decoder:
         limit: new tokens a row at most.
         pad_id: stands on the left of short prompts, unseen.
         pick: the next tokens (B,) of rows by their numbers and logits (B, V).
-        each_token: called after each token of the rows; may raise.
+        each_token: called after each token with the newest of each row at work; may raise.
 
     Attributes:
         said: tokens of each row so far, the one that ends it included.
@@ -46,7 +46,7 @@ class Decoder:
         limit: int,
         pad_id: int,
         pick: Callable[[list[int], Tensor], Tensor],
-        each_token: Callable[[], None] | None,
+        each_token: Callable[[list[int]], None] | None,
     ) -> None:
         kind = getattr(getattr(model, "active_peft_config", None), "peft_type", None)
         self.model = model
@@ -162,16 +162,15 @@ class Decoder:
 
     def _record(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
         now = time.perf_counter()  # the tokens are here, so the device has done its work
-        share, self._clock = (now - self._clock) / len(self._going), now
-        for row, token in zip(rows, tokens, strict=True):
-            if row not in self._going:
-                continue
+        newest = {row: token for row, token in zip(rows, tokens, strict=True) if row in self._going}
+        for row, token in newest.items():
             self.said[row].append(token)
-            self.seconds[row] += share
+            self.seconds[row] += (now - self._clock) / len(newest)
             if token in self.stops or len(self.said[row]) == self.limit:
                 self._going.remove(row)
+        self._clock = now
         if self.each_token is not None:
-            self.each_token()
+            self.each_token(list(newest.values()))
 
 
 def _last(out: Any) -> Tensor:

@@ -69,7 +69,7 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     progress: str | None = None,
-    each_token: Callable[[], None] | None = None,
+    each_token: Callable[[list[int]], None] | None = None,
     sampling: Sampling | None = None,
 ) -> list[Reply]:
     """Continue each header until it ends its turn.
@@ -86,7 +86,8 @@ def generate(
         max_new_tokens: tokens a reply at most.
         batch_size: rows generated together at most.
         progress: title of a progress bar; none when null.
-        each_token: called after each token; it ends the generation by raising.
+        each_token: called after each token with the newest of each row at work; it ends the
+            generation by raising.
         sampling: how replies are drawn; greedy when null.
 
     Returns:

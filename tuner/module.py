@@ -227,7 +227,7 @@ class ChatTuner(L.LightningModule):
             stops=stop_ids(data.prompt, self.tokenizer),
             max_new_tokens=data.max_length,
             batch_size=len(examples),
-            each_token=lambda: stop_if_asked(self.trainer),
+            each_token=lambda _: stop_if_asked(self.trainer),
         )
         return [
             {"id": example.id, "prompt": example.prompt[-1].content, "reply": reply.text}

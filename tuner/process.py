@@ -79,8 +79,8 @@ def run(command: Callable[[], None]) -> int:
         command: the work; it raises `UserError` for what the user can mend.
 
     Returns:
-        0 done; 2 the user can mend it (`TUNER_DEBUG=1` shows the traceback); 143 stopped by
-        SIGTERM. Anything else is raised, which ends a program with 1.
+        0 done; 2 the user can mend it (`TUNER_DEBUG=1` shows the traceback); 130 stopped by Ctrl+C;
+        143 by SIGTERM. Anything else is raised, which ends a program with 1.
     """
     _mute()
     try:
@@ -88,6 +88,8 @@ def run(command: Callable[[], None]) -> int:
         sys.stdout.flush()
     except UserError as error:
         return _said(str(error))
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     except Exception as error:

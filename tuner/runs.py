@@ -72,6 +72,13 @@ def _versions(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def every_run(root: Path) -> list[Path]:
+    """The version folders of all names, by name, lowest version first."""
+    names = sorted(folder for folder in root.glob("*") if folder.is_dir())
+    found = [version for folder in names for version in _versions(folder).values()]
+    return [version for version in found if version.is_dir()]
+
+
 def versions_of(root: Path, name: str) -> list[Path]:
     """The version folders of a name, newest first.
 
@@ -204,12 +211,28 @@ class Hold:
         self._file.close()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether another process writes to a run that has a run.json.
+
+    Not to be asked by the process that does: it would lose its hold.
+    """
+    try:
+        with (folder / LOCK).open("r+", encoding="utf-8") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or not ours to write
+        return False
+    return False
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """The run.json of a run; empty when there is none or it is cut off."""
     try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

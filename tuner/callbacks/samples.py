@@ -74,7 +74,7 @@ class SampleReplies(Callback):
                 stops=stop_ids(data.prompt, module.tokenizer),
                 max_new_tokens=self.max_new_tokens,
                 batch_size=len(share),
-                each_token=lambda: stop_if_asked(trainer),
+                each_token=lambda _: stop_if_asked(trainer),
             )
         module.model.train(training)
         pairs = [(e.id, reply) for e, reply in zip(share, replies, strict=True)]

@@ -139,6 +139,7 @@ def _setting(systems: Sequence[System], test_set: TestSet, plan: Plan) -> Settin
         test_set=test_set.description,
         systems={
             system.name: {
+                "run": None if system.run is None else "/".join(system.run.resolve().parts[-2:]),
                 "base": system.base,
                 "revision": system.revision,
                 "quantize": system.quantize,

@@ -43,7 +43,7 @@ def measure_latency(
     options: dict[str, Any] = {"tokenizer": tokenizer, "stops": stops, "batch_size": 1}
     limit = min(max_new_tokens, MOST_TOKENS)
 
-    def tick() -> None:
+    def tick(_: object) -> None:
         clock.append(time.perf_counter())
 
     whole: list[float] = []

@@ -12,9 +12,11 @@ import yaml
 
 from tuner.backbone import Quantize, load_base, weights_hash
 from tuner.data.example import Message
+from tuner.data.prompts import Prompt
 from tuner.errors import UserError
 from tuner.evaluation.baselines import BASELINES
 from tuner.evaluation.onednn import use_onednn
+from tuner.parser import Parser
 from tuner.runs import find_runs, read_record
 
 
@@ -61,19 +63,34 @@ class System:
         return json.loads((self.run / "data_card.json").read_text(encoding="utf-8"))
 
     @property
+    def exported(self) -> Path:
+        """The folder of the run's trained weights.
+
+        Raises:
+            UserError: there is none.
+        """
+        assert self.run is not None
+        for file in (self.run / "adapter/adapter_config.json", self.run / "model/config.json"):
+            if file.is_file():
+                return file.parent
+        raise UserError(f"{self.run} holds no exported weights: the run has not finished")
+
+    @property
     def rendering(self) -> dict[str, Any]:
         """Class and settings of the prompt that the run was trained with."""
-        assert self.run is not None
-        folder = next(f for f in (self.run / "adapter", self.run / "model") if f.is_dir())
-        return json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+        return json.loads((self.exported / "prompt.json").read_text(encoding="utf-8"))
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt that the run was trained with."""
+        parser = Parser()
+        parser.add_argument("--prompt", type=Prompt)
+        return parser.instantiate(parser.parse_object({"prompt": self.rendering}))["prompt"]
 
     @property
     def hashes(self) -> dict[str, str | None]:
         """SHA-256 of the base's weights and of the trained ones; null where there are none."""
-        trained = None
-        if self.run is not None:
-            folder = next(f for f in (self.run / "adapter", self.run / "model") if f.is_dir())
-            trained = weights_hash(str(folder))
+        trained = None if self.run is None else weights_hash(str(self.exported))
         base = None if self.baseline else weights_hash(self.base, self.revision)
         return {"base_sha256": base, "trained_sha256": trained}
 
@@ -94,10 +111,7 @@ class System:
             base = base.to(device)
         if self.run is None:
             return use_onednn(base)
-        adapter = self.run / "adapter"
-        if not (adapter / "adapter_config.json").is_file():
-            raise UserError(f"{self.run} holds no exported adapter: the run has not finished")
-        return use_onednn(PeftModel.from_pretrained(base, str(adapter)).eval())
+        return use_onednn(PeftModel.from_pretrained(base, str(self.exported)).eval())
 
 
 def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[System]:
@@ -138,6 +152,8 @@ def _named(spec: str, root: Path) -> list[System]:
     found: dict[Any, System] = {}
     for name, folder in find_runs(spec, root):
         record = read_record(folder)
+        if "base" not in record:
+            raise UserError(f"{folder}: its run.json is not whole")
         system = System(
             name=name,
             base=record["base"],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
@@ -20,76 +18,22 @@ from starlette.staticfiles import StaticFiles
 from tuner.errors import UserError
 from tuner.rating.desk import LONGEST_COMMENT, Desk
 from tuner.rating.items import LONGEST_NAME, rater_name
+from tuner.server import Guard
 from tuner.visible import visible
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from tuner.rating.store import Rating, Store
     from tuner.rating.study import Answers, Study
 
 LARGEST_POST = 128 * 1024  # bytes; a comment of the longest kind, percent-encoded, fits
-HEADERS = {
-    # Nothing but this server's own style and script; no text of a model can become either.
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
-    "cache-control": "no-store",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "same-origin",  # without any, browsers would call the origin of a form null
-    "x-content-type-options": "nosniff",
-}
-
-
-class Guard:
-    """Lets in requests of this page alone, and says what browsers may do with the answers.
-
-    A page of another site can send requests to this machine. It cannot choose the `Origin` that its
-    browser adds; and by DNS rebinding it can make its own name mean this machine, but then its name
-    is in `Host`.
-
-    Args:
-        app: what is guarded.
-        host: name or address that the server was told to listen on.
-    """
-
-    def __init__(self, app: ASGIApp, host: str) -> None:
-        self.app, self.names = app, {"localhost", host.lower(), socket.gethostname().lower()}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *added]
-            await send(message)
-
-        headers = {
-            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
-        }
-        host = headers.get("host", "")
-        if not self._is_ours(host):
-            refused = "refused: this name is not that of the rating page"
-        elif scope["method"] == "POST" and headers.get("origin") != f"http://{host}":
-            refused = "refused: this was sent by another page"
-        else:
-            await self.app(scope, receive, send_with_headers)
-            return
-        await PlainTextResponse(refused, 403)(scope, receive, send_with_headers)
-
-    def _is_ours(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-            if name in self.names:
-                return True
-            ipaddress.ip_address(name)  # an address cannot be rebound, a name can
-        except ValueError:
-            return False
-        return True
+# Nothing but this server's own style and script; no text of a model can become either.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 
 class Pages:
@@ -236,6 +180,6 @@ def build_app(study: Study, answers: Answers, store: Store, host: str) -> Starle
             Route("/done", pages.finished),
             Mount("/static", StaticFiles(packages=[("tuner.rating", "static")])),
         ],
-        middleware=[Middleware(Guard, host=host)],
+        middleware=[Middleware(Guard, host=host, policy=POLICY)],
         exception_handlers={HTTPException: pages.failed, UserError: pages.failed},
     )

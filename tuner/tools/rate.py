@@ -31,7 +31,6 @@ DESCRIPTION = """Rate the answers of a comparison on a page of this machine, or 
 Raters do not see which system wrote what. Ratings are stored in ratings.sqlite in the comparison's
 folder. What is rated is fixed when rating begins: later calls need no options.
 """
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _parser() -> Parser:
@@ -143,7 +142,7 @@ def begin(folder: Path, answers: Answers, store: Store, options: Any) -> Study:
 
 def _serve(study: Study, answers: Answers, store: Store, options: Any) -> None:
     from tuner.rating.app import build_app
-    from tuner.rating.server import address, can_show, listen, serve
+    from tuner.server import LOOPBACK, address, can_show, listen, serve
 
     taken = listen(options.host, options.port)
     where = address(options.host, taken)

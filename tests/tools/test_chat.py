@@ -1,0 +1,191 @@
+"""`tuner chat` from the command line: through a pipe, and in a terminal with keys."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.tools.chat import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def chat(
+    pico_logs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., tuple[int, str, str]]:
+    def call(*options: object, lines: bytes = b"", run: str = "lora") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
+        own = [f"--logs={pico_logs}", f"--history={tmp_path / 'state'}"]
+        code = main([run, *own, *map(str, options)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def transcript(folder: Path) -> list[dict[str, Any]]:
+    (file,) = folder.glob("*.jsonl")
+    return [json.loads(row) for row in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_pipe_is_answered_line_by_line(chat: Any, tmp_path: Path) -> None:
+    code, out, err = chat("--compare", "--max_new_tokens=9", lines="Grüße\nand \xff?\n".encode())
+    assert (code, "Traceback" in err) == (0, False)
+    rows = transcript(tmp_path / "state")
+    assert [row["message"] for row in rows] == ["Grüße", "and ÿ?"]
+    said = [(reply["name"], reply["text"]) for row in rows for reply in row["replies"]]
+    assert [name for name, _ in said] == ["base", "lora"] * 2
+    assert out == "".join(f"{name}: {text}\n" for name, text in said)
+
+
+def test_the_same_questions_are_drawn_the_same_way(chat: Any, tmp_path: Path) -> None:
+    drawn = ["--temperature=1.5", "--max_new_tokens=12"]
+    first, second, third = (
+        chat(*drawn, more, lines=b"hi\n/reset\nhi\n")[1]
+        for more in ("--seed=1", "--seed=1", "--seed=2")
+    )
+    assert first == second != third
+    assert len(set(first.splitlines())) > 1, "asked again, it is drawn again"
+
+
+def test_bytes_that_are_no_text_end_nothing(chat: Any, tmp_path: Path) -> None:
+    code, _, err = chat("--max_new_tokens=4", lines=b"\xff\xfe\x00 x\nhi")
+    assert (code, "Traceback" in err) == (0, False)
+    assert [row["message"] for row in transcript(tmp_path / "state")] == ["\ufffd\ufffd\0 x", "hi"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--temperature=-1"], "temperature: -1.0 is not allowed"),
+        (["--top_p=0"], "top_p: 0.0"),
+        (["--max_new_tokens=0"], "max_new_tokens: 0"),
+        (["--dtype=float8"], "dtype"),
+        (["--tempreature=1"], "tempreature"),
+        (["--history=/proc/nothere"], "--history: cannot write"),
+        (["--web", "--port=99999"], "--port"),
+    ],
+)
+def test_mistakes(options: list[str], message: str, chat: Any) -> None:
+    code, _, err = chat(*options)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_run_that_is_not_there_or_not_one(chat: Any, pico_logs: Path) -> None:
+    assert "Did you mean 'lora'?" in chat(run="lroa")[2]
+    assert chat(run="lora@7")[0] == 2
+    assert chat(run=str(pico_logs))[0] == 2
+    code, out, _ = chat("--history=null", run=str(pico_logs / "lora" / "version_0"))
+    assert (code, out) == (0, "")
+
+
+class Typed:
+    """A chat in a terminal of its own, at whose keyboard the test sits."""
+
+    def __init__(self, *options: str, home: Path, columns: int = 80) -> None:
+        self.master, slave = pty.openpty()
+        subprocess.run(["stty", "cols", str(columns), "rows", "24"], stdin=slave, check=True)
+        environment = os.environ | {
+            "TERM": "xterm", "HOME": str(home), "XDG_STATE_HOME": "", "INPUTRC": "/dev/null",
+            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        environment.pop("COLUMNS", None)
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", sys.executable, "-m", "tuner", "chat", *options],
+            cwd=ROOT, env=environment, stdin=slave, stdout=slave, stderr=slave,
+        )  # fmt: skip
+        os.close(slave)
+        self.seen = ""
+
+    def keys(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def until(self, pattern: str, seconds: float = 60) -> str:
+        """Read until something is shown; returns all that was, up to there, and forgets it."""
+        end = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.seen)):
+            assert time.monotonic() < end, f"waited in vain for {pattern!r}: {self.seen!r}"
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    self.seen += os.read(self.master, 65536).decode(errors="replace")
+                except OSError:  # the other side is closed
+                    assert re.search(pattern, self.seen), self.seen
+        text, self.seen = self.seen[: found.end()], self.seen[found.end() :]
+        return text
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Iterator[Callable[..., Typed]]:
+    open_ones: list[Typed] = []
+
+    def start(*options: str, **more: Any) -> Typed:
+        open_ones.append(Typed(*options, home=tmp_path, **more))
+        return open_ones[-1]
+
+    yield start
+    for one in open_ones:
+        one.close()
+
+
+def test_a_person_at_a_terminal(typed: Any, pico_logs: Path, tmp_path: Path) -> None:
+    state = tmp_path / ".local" / "state" / "tuner"
+    state.mkdir(parents=True)
+    (state / "lines").write_text("of yesterday\n")
+    chat = typed("lora", f"--logs={pico_logs}", "--compare", "--max_new_tokens=700")
+    chat.until("> ")
+    chat.keys("/params max_new_tokens 5\n")
+    chat.until("max_new_tokens=5.*\n(?s:.*)> ")
+    chat.keys("\x1b[A\x1b[A\n")  # up, up: the line before this chat
+    shown = chat.until(r"base +lora(?s:.*)> ")
+    assert "of yesterday" in shown
+    chat.keys("\x03")
+    chat.until("Ctrl-D or /quit ends the chat(?s:.*)> ")
+    # Half a line is given up, the chat is not.
+    chat.keys("half a li")
+    chat.until("half a li")
+    chat.keys("\x03")
+    chat.until("> ")
+    chat.keys("/params max_new_tokens 600 temperature 2\n")
+    chat.until("temperature=2.0(?s:.*)> ")
+    chat.keys("hello\n")
+    chat.until(r"base +lora(?s:.*)\w{3}")  # being written
+    chat.keys("\x03")
+    time.sleep(0.5)
+    chat.keys("\x03")
+    assert chat.until(r"\(stopped\)(?s:.*)\(stopped\)(?s:.*)> ")
+    chat.keys("/reset\n")
+    chat.until(r"\(forgotten\)(?s:.*)> ")
+    chat.keys("\x04")
+    assert chat.process.wait(timeout=30) == 0
+    rows = transcript(state)
+    assert [row["message"] for row in rows] == ["of yesterday", "hello"]
+    assert [reply["new_tokens"] for reply in rows[0]["replies"]] == [5, 5]
+    stops = [reply["stop_reason"] for reply in rows[1]["replies"]]
+    assert stops == ["stopped", "stopped"]
+    assert all(reply["new_tokens"] < 600 for reply in rows[1]["replies"])
+    lines = (state / "lines").read_text().splitlines()
+    assert lines[:3] == ["of yesterday", "/params max_new_tokens 5", "of yesterday"]
+    assert lines[-1] == "/reset"
