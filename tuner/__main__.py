@@ -7,12 +7,15 @@ import sys
 from tuner.errors import nearest
 from tuner.process import run, start
 
+TOOLS = ("preview", "plan", "rate", "report", "export", "serve")
 HELP = """usage: tuner COMMAND [options]
 
   fit, validate, test, predict   train and check an adapter, as train.py does
   eval RUN...                    compare tuned runs with their base, as eval.py does
   preview                        show what the model is trained on; takes the options of fit
   plan                           memory and time of a step before anything loads; likewise
+  export RUN --to DIR            one merged model, or the adapter, as other tools load it
+  serve RUN                      behind an OpenAI-compatible endpoint
   rate COMPARISON                people rate the answers of a comparison, blind
   report COMPARISON              its reports once more, with what people said
 
@@ -33,9 +36,9 @@ def main() -> int:
         return start("tuner.tools.compare", sys.argv[2:])
     if command in ("fit", "validate", "test", "predict"):
         return start("tuner.cli")
-    if command in ("preview", "plan", "rate", "report"):
+    if command in TOOLS:
         return start(f"tuner.tools.{command}", sys.argv[2:])
-    commands = ("fit", "validate", "test", "predict", "eval", "preview", "plan", "rate", "report")
+    commands = ("fit", "validate", "test", "predict", "eval", *TOOLS)
     print(f"error: no command '{command}'. {nearest(command, commands)}", file=sys.stderr)
     return 2
 

@@ -63,17 +63,25 @@ class System:
     @property
     def rendering(self) -> dict[str, Any]:
         """Class and settings of the prompt that the run was trained with."""
+        return json.loads((self.trained / "prompt.json").read_text(encoding="utf-8"))
+
+    @property
+    def trained(self) -> Path:
+        """Folder of the trained weights: an adapter, or the whole model.
+
+        Raises:
+            UserError: the run has exported none.
+        """
         assert self.run is not None
-        folder = next(f for f in (self.run / "adapter", self.run / "model") if f.is_dir())
-        return json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+        for folder in (self.run / "adapter", self.run / "model"):
+            if (folder / "prompt.json").is_file():
+                return folder
+        raise UserError(f"{self.run} holds no exported weights: the run has not finished")
 
     @property
     def hashes(self) -> dict[str, str | None]:
         """SHA-256 of the base's weights and of the trained ones; null where there are none."""
-        trained = None
-        if self.run is not None:
-            folder = next(f for f in (self.run / "adapter", self.run / "model") if f.is_dir())
-            trained = weights_hash(str(folder))
+        trained = None if self.run is None else weights_hash(str(self.trained))
         base = None if self.baseline else weights_hash(self.base, self.revision)
         return {"base_sha256": base, "trained_sha256": trained}
 
@@ -130,6 +138,22 @@ def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[Syste
             "is no common one to compare with; leave it out with --no_base"
         )
     return [System("base", first.base, first.revision, first.quantize), *tuned]
+
+
+def find_system(spec: str, root: Path) -> System:
+    """The one run that a user names.
+
+    Args:
+        spec: see `find_runs`.
+        root: folder of the runs.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    found = _named(spec, root)
+    if len(found) > 1:
+        raise UserError(f"{spec}: these are several; name one: {', '.join(s.name for s in found)}")
+    return found[0]
 
 
 def _named(spec: str, root: Path) -> list[System]:
