@@ -26,6 +26,8 @@ COMMANDS = (
     ("rate", "COMPARISON", "tuner.tools.rate", "people rate the answers of a comparison, blind"),
     ("report", "COMPARISON", "tuner.tools.report", "its reports anew, with what people said"),
     ("chat", "RUN", "tuner.tools.chat", "talk to a run; --compare asks its base as well"),
+    ("export", "RUN --to DIR", "tuner.tools.export", "one model, or the adapter, for other tools"),
+    ("serve", "RUN", "tuner.tools.serve", "a run behind an OpenAI-compatible endpoint"),
     ("completion", "SHELL", "tuner.tools.completion", "a script that completes all of this"),
 )
 START = """

@@ -12,7 +12,8 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ MUTED_WARNINGS = (
 MUTED_LOGS = {
     "lightning.pytorch.utilities.rank_zero": ("Tip:", "TPU available"),
     "lightning.pytorch.trainer.connectors.checkpoint_connector": ("`weights_only` was not set",),
+    "transformers.integrations.bitsandbytes": ("The modules are dequantized",),
     "bitsandbytes.backends.cpu.ops": ("kernels-community",),
     "transformers.tokenization_utils_base": ("Token indices sequence length",),
 }
@@ -120,6 +122,16 @@ def stop_if_asked(trainer: Trainer) -> None:
         from lightning.pytorch.utilities.exceptions import SIGTERMException
 
         raise SIGTERMException
+
+
+@contextmanager
+def exit_on_sigterm() -> Generator[None]:
+    """Let SIGTERM end the block with an exception, so that what it was making is removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def follow_parent() -> None:

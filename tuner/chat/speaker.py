@@ -20,7 +20,6 @@ from tuner.generate import StopReason, generate, stop_ids
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-
     from tuner.chat.settings import Settings
     from tuner.data.example import Message
     from tuner.evaluation.systems import System

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tuner.errors import UserError
 from tuner.generate import generate
+from tuner.merging import fold, is_quantised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,19 +76,9 @@ def measure_latency(
 def merged(model: Any) -> Any | None:
     """The model with its adapter folded into the weights; null where it cannot be.
 
-    The adapter is not usable afterwards. Weights of 4 or 8 bits would be rounded once more,
-    virtual tokens are no weights of the base, and of an output layer that shares its weights with
-    the embeddings, those would change as well.
+    The adapter is not usable afterwards. See `tuner.merging`.
     """
-    tuner: Any = getattr(model, "base_model", None)
-    quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(
-        model, "is_loaded_in_8bit", False
-    )
-    if quantised or not hasattr(model, "peft_config") or not hasattr(tuner, "merge_and_unload"):
-        return None
-    if tuner._get_tied_target_modules(tuner.model):
-        return None
     try:
-        return model.merge_and_unload()
-    except NotImplementedError:  # some methods have no merged form
+        return None if is_quantised(model) else fold(model)
+    except UserError:
         return None

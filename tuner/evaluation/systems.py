@@ -63,7 +63,7 @@ class System:
         return json.loads((self.run / "data_card.json").read_text(encoding="utf-8"))
 
     @property
-    def exported(self) -> Path:
+    def trained(self) -> Path:
         """The folder of the run's trained weights.
 
         Raises:
@@ -78,11 +78,15 @@ class System:
     @property
     def rendering(self) -> dict[str, Any]:
         """Class and settings of the prompt that the run was trained with."""
-        return json.loads((self.exported / "prompt.json").read_text(encoding="utf-8"))
+        return json.loads((self.trained / "prompt.json").read_text(encoding="utf-8"))
 
     @property
     def prompt(self) -> Prompt:
-        """The prompt that the run was trained with."""
+        """The rendering that the run was trained with.
+
+        Raises:
+            UserError: there is no such class any more, or it takes other settings.
+        """
         parser = Parser()
         parser.add_argument("--prompt", type=Prompt)
         return parser.instantiate(parser.parse_object({"prompt": self.rendering}))["prompt"]
@@ -90,7 +94,7 @@ class System:
     @property
     def hashes(self) -> dict[str, str | None]:
         """SHA-256 of the base's weights and of the trained ones; null where there are none."""
-        trained = None if self.run is None else weights_hash(str(self.exported))
+        trained = None if self.run is None else weights_hash(str(self.trained))
         base = None if self.baseline else weights_hash(self.base, self.revision)
         return {"base_sha256": base, "trained_sha256": trained}
 
@@ -111,7 +115,7 @@ class System:
             base = base.to(device)
         if self.run is None:
             return use_onednn(base)
-        return use_onednn(PeftModel.from_pretrained(base, str(self.exported)).eval())
+        return use_onednn(PeftModel.from_pretrained(base, str(self.trained)).eval())
 
 
 def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[System]:
@@ -144,6 +148,22 @@ def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[Syste
             "is no common one to compare with; leave it out with --no_base"
         )
     return [System("base", first.base, first.revision, first.quantize), *tuned]
+
+
+def find_system(spec: str, root: Path) -> System:
+    """The one run that a user names.
+
+    Args:
+        spec: see `find_runs`.
+        root: folder of the runs.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    found = _named(spec, root)
+    if len(found) > 1:
+        raise UserError(f"{spec}: these are several; name one: {', '.join(s.name for s in found)}")
+    return found[0]
 
 
 def _named(spec: str, root: Path) -> list[System]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import Template
 from typing import TYPE_CHECKING
 
 from tuner.data.example import Message
@@ -12,6 +14,11 @@ from tuner.data.example import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+DEFAULT_SYSTEM = Template(
+    "{%- if messages[0]['role'] != 'system' -%}"
+    "{%- set messages = [{'role': 'system', 'content': $text}] + messages -%}"
+    "{%- endif %}"
+)
 PROBE = (Message("user", "Question?"), Message("assistant", "Answer."))
 
 
@@ -48,6 +55,14 @@ class Prompt(ABC):
     def header(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
         """The text up to where the assistant's next reply starts: what generation continues."""
 
+    def template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """A chat template (Jinja) that writes the same, for tools that do not know this class.
+
+        Returns:
+            Null where there is none, as when the words around a turn depend on what it says.
+        """
+        return None
+
     def end_token(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """Id of the token that this rendering writes to end a reply.
 
@@ -76,3 +91,13 @@ def special_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """What would become a control token if a text held it, named by the tokenizer or not."""
     added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special]
     return sorted({*tokenizer.all_special_tokens, *added})
+
+
+def quoted(text: str) -> str:
+    """The text as a string in a chat template."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def default_system(text: str) -> str:
+    """The start of a chat template: a system turn for conversations that have none."""
+    return DEFAULT_SYSTEM.substitute(text=quoted(text))

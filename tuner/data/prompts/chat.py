@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 from tuner.data.example import Message
-from tuner.data.prompts.base import PROBE, Prompt, Rendered, special_texts
+from tuner.data.prompts.base import PROBE, Prompt, Rendered, default_system, special_texts
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class Chat(Prompt):
     def header(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
         """See the base class."""
         return self._template(self._with_system(messages), tokenizer, header=True)
+
+    def template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """See the base class."""
+        own = tokenizer.get_chat_template()
+        return own if self.system is None else default_system(self.system) + own
 
     def _with_turns(
         self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tuner.data.annotate import ANNOTATORS
 from tuner.data.prompts.plain import PlainPrompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class CustomerAgent(PlainPrompt):
@@ -28,3 +31,7 @@ class CustomerAgent(PlainPrompt):
         """See the base class."""
         tags = [f"[{name}: {ANNOTATORS[name](text)}] ".upper() for name in self.prefix or ()]
         return f"Customer message: {''.join(tags)}{text}"
+
+    def template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """See the base class: none can say what annotations a message gets."""
+        return None if self.prefix else super().template(tokenizer)

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from string import Template
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from tuner.data.example import Message
-from tuner.data.prompts.base import Prompt, Rendered
+from tuner.data.prompts.base import Prompt, Rendered, default_system, quoted
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+CONTENT = "\0"  # stands for a text
+TEMPLATE = Template("""\
+$opening
+{%- for message in messages -%}
+    {%- set content = message['content'] | trim -%}
+    {%- if not loop.first -%}{{- $between -}}{%- endif -%}
+    {%- if message['role'] == 'assistant' -%}
+        {{- $reply + content + eos_token -}}
+    {%- elif message['role'] == 'user' -%}
+        {{- $before + content + $after -}}
+    {%- else -%}
+        {{- content -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- $header -}}{%- endif -%}
+""")
 
 
 class PlainPrompt(Prompt):
@@ -74,6 +92,19 @@ class PlainPrompt(Prompt):
     def header(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> str:
         """See the base class."""
         return self.render(messages, tokenizer).text + self.between + self.reply_mark
+
+    def template(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """See the base class; of a class whose `user_turn` puts the same around every text."""
+        before, _, after = self.user_turn(CONTENT).partition(CONTENT)
+        bos = "{{- bos_token -}}" if _bos(tokenizer) else ""
+        return TEMPLATE.substitute(
+            opening=(default_system(self.preamble) if self.preamble else "") + bos,
+            between=quoted(self.between),
+            reply=quoted(self.reply_mark + self.gap),
+            before=quoted(before),
+            after=quoted(after),
+            header=quoted(self.between + self.reply_mark),
+        )
 
 
 def _bos(tokenizer: PreTrainedTokenizerBase) -> str:

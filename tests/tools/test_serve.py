@@ -1,0 +1,323 @@
+"""`tuner serve`: the engine's command, who may be served, and the real engine asked by `openai`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comparisons import ROOT
+from huggingface_hub.utils import validate_repo_id
+from trained import Trained, trainer
+
+from tuner.backbone import load_tokenizer
+from tuner.data.encode import encode_header
+from tuner.data.example import Message
+from tuner.evaluation.systems import find_system
+from tuner.generate import generate, stop_ids
+from tuner.tools import serve
+from tuner.tools.serve import main
+
+ASK = "Where is my order?"
+# Fails where a program connects to anything but this machine.
+OFFLINE = """
+import socket
+connect = socket.socket.connect
+def local_only(self, address):
+    if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1"):
+        raise SystemExit(f"something connects to {address}")
+    return connect(self, address)
+socket.socket.connect = local_only
+"""
+# Stands in for vLLM: says how it was called, and stays until it is ended.
+VLLM = """#!{python}
+import json, os, sys, time
+wanted = ("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "VLLM_API_KEY", "HF_HUB_CACHE")
+print(json.dumps([sys.argv[1:], {{k: os.environ.get(k) for k in wanted}}]), flush=True)
+time.sleep({seconds})
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, rows_file: Callable[..., Path]) -> Trained:
+    return trainer(tmp_path_factory.mktemp("runs"), rows_file(40))
+
+
+@pytest.fixture(scope="module")
+def lora(trained: Trained) -> Path:
+    return trained("lora", "--model.base=pico")
+
+
+@pytest.fixture
+def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A command `vllm` on PATH that ends at once."""
+    program = tmp_path / "bin" / "vllm"
+    program.parent.mkdir()
+    program.write_text(VLLM.format(python=sys.executable, seconds=0))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    return program
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Calls the command; what it would become runs beside this process, to its end."""
+
+    class Became(BaseException):
+        pass
+
+    def become(program: str, arguments: list[str], environment: dict[str, str]) -> None:
+        assert program == arguments[0]
+        subprocess.run(arguments, env=environment, check=True)
+        raise Became
+
+    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(os, "chdir", lambda _: None)
+
+    def call(run: object, *options: str) -> tuple[int | None, str, str]:
+        capfd.readouterr()
+        try:
+            code = main([str(run), "--port=0", *options])
+        except Became:
+            code = None
+        said = capfd.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def called(out: str) -> tuple[list[str], dict[str, str | None]]:
+    """Arguments and environment that the stand-in for vLLM got."""
+    arguments, environment = json.loads(out.strip().splitlines()[-1])
+    return arguments, environment
+
+
+def test_vllm_serves_the_merged_model_under_the_runs_name(
+    lora: Path, vllm: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = start(lora)
+    assert code is None
+    arguments, environment = called(out)
+    model = Path(arguments[1])
+    assert model.parents[2] == lora / "served"
+    assert (model / "model.safetensors").is_file()
+    assert arguments[0] == "serve"
+    assert arguments[2:6] == ["--served-model-name", "lora", "--dtype", "bfloat16"]
+    assert json.loads(arguments[7]) == {"temperature": 0.0, "max_new_tokens": None}
+    assert arguments[8:11] == ["--host", "127.0.0.1", "--port"]
+    assert f"http://127.0.0.1:{arguments[11]}/v1" in out
+    assert environment == {
+        **{"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
+        **{"VLLM_API_KEY": None, "HF_HUB_CACHE": None},
+    }
+    monkeypatch.setattr(serve, "release", None)  # a second start needs none
+    again = called(start(lora)[1])[0]
+    assert again[:8] == arguments[:8]
+
+
+def test_vllm_puts_the_adapter_on_its_base(
+    trained: Trained, tiny_base: Path, vllm: Path, start: Any
+) -> None:
+    run = trained("small", f"--model.base={tiny_base}", "--model.head.r=12")
+    arguments = called(start(run, "--form=adapter")[1])[0]
+    given = dict(zip(arguments[2::2], arguments[3::2], strict=False))
+    assert arguments[1] == str(tiny_base)
+    place = arguments[arguments.index("--lora-modules") + 1]
+    name, _, adapter = place.partition("=")
+    assert name == "small"
+    assert (Path(adapter) / "adapter_model.safetensors").is_file()
+    assert (Path(adapter) / "chat_template.jinja").is_file()
+    assert given["--served-model-name"] == "base"
+    assert given["--tokenizer"] == given["--generation-config"] == adapter
+    assert "--enable-lora" in arguments
+    assert arguments[arguments.index("--max-lora-rank") + 1] == "16"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--model.quantize=nf4", "trained on a base in nf4"),
+        ("--model.head=IA3", "takes plain LoRA, not IA3"),
+        ("--model.head.dora=true", "takes plain LoRA, not LoRA"),
+    ],
+)
+def test_an_adapter_that_vllm_cannot_take_is_refused(
+    option: str, message: str, trained: Trained, tiny_base: Path, vllm: Path, start: Any
+) -> None:
+    run = trained(f"run{abs(hash(option)) % 1000}", f"--model.base={tiny_base}", option)
+    code, _, err = start(run, "--form=adapter")
+    assert code == 2
+    assert message in err
+    assert "leave --form merged" in err
+
+
+def test_other_machines_are_served_with_a_key_alone(
+    lora: Path, vllm: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = start(lora, "--host=0.0.0.0")
+    assert code == 2
+    assert "export VLLM_API_KEY=" in err
+    code, _, err = start(lora, "--host=0.0.0.0", "--engine=transformers")
+    assert code == 2
+    assert "asks nobody for a key" in err
+    monkeypatch.setenv("VLLM_API_KEY", " ")
+    assert start(lora, "--host=0.0.0.0")[0] == 2
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    code, out, _ = start(lora, "--host=0.0.0.0")
+    assert code is None
+    arguments, environment = called(out)
+    assert "0.0.0.0" in arguments
+    assert "secret" not in " ".join(arguments)
+    assert environment["VLLM_API_KEY"] == "secret"
+
+
+def test_serve_mistakes(
+    lora: Path, start: Any, monkeypatch: pytest.MonkeyPatch, trained: Trained, tiny_base: Path
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    for options, message in [
+        (("--engine=vllm",), "there is no command `vllm`"),
+        (("--engine=sglang",), "--engine"),
+        (("--form=adapter",), "takes whole models alone"),
+        (("--port=99999",), "--port: cannot listen"),
+    ]:
+        code, _, err = start(lora, *options)
+        assert code == 2
+        assert message in err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, _, err = start(lora, f"--port={taken.getsockname()[1]}")
+    assert code == 2
+    assert "--port 0 takes any" in err
+    run = trained("prompt", f"--model.base={tiny_base}", "--model.head=PromptTuning")
+    code, _, err = start(run)
+    assert code == 2
+    assert "virtual tokens" in err
+    monkeypatch.setattr("transformers.utils.import_utils.is_serve_available", lambda: False)
+    code, _, err = start(lora)
+    assert code == 2
+    assert "pip install 'tuner[serve]'" in err
+
+
+def test_a_rendering_without_a_template_is_served_with_a_warning(
+    trained: Trained, tiny_base: Path, vllm: Path, start: Any
+) -> None:
+    prompt = ("--data.prompt=CustomerAgent", "--data.prompt.prefix=[priority]")
+    code, _, err = start(trained("agent", f"--model.base={tiny_base}", *prompt))
+    assert code is None
+    assert "send whole prompts to /v1/completions" in err
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("lora", "lora"), ("a--b..c", "a-b-c"), ("r8.-", "r8"), ("läuft", "run")]
+)
+def test_a_model_is_called_what_a_hub_could_call_it(folder: str, name: str, tmp_path: Path) -> None:
+    assert serve.model_name(tmp_path / folder / "version_0") == name
+    validate_repo_id(name)
+
+
+def own_reply(run: Path, ask: str, tokens: int) -> str:
+    """What the run's own model says."""
+    system = find_system(str(run), run.parent)
+    tokenizer = load_tokenizer(system.base)
+    prompt = system.prompt
+    header = encode_header([Message("user", ask)], prompt, tokenizer)
+    (reply,) = generate(
+        system.load(torch.bfloat16, torch.device("cpu")),
+        [header],
+        tokenizer=tokenizer,
+        stops=stop_ids(prompt, tokenizer),
+        max_new_tokens=tokens,
+        batch_size=1,
+    )
+    return reply.text
+
+
+@pytest.fixture
+def engine(lora: Path, tmp_path: Path) -> Any:
+    """`tuner serve lora` with the engine that is installed, in a folder of that name's folder."""
+    (tmp_path / "sitecustomize.py").write_text(OFFLINE)
+    hostile = tmp_path / "lora"  # would be taken for the model by an engine that starts here
+    hostile.mkdir()
+    path = f"{tmp_path}:{ROOT}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "tuner", "serve", str(lora), "--port=0", "--engine=transformers"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        line = next((text for text in process.stdout if "http://" in text), "")
+        url = line.partition("at ")[2].partition(";")[0]
+        assert url, process.stderr and process.stderr.read()
+        ends = time.monotonic() + 120
+        while time.monotonic() < ends and process.poll() is None:
+            try:
+                urllib.request.urlopen(url.replace("/v1", "/health"), timeout=5).close()
+                break
+            except urllib.error.URLError:
+                time.sleep(0.2)
+        yield process, url
+        process.kill()
+
+
+def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> None:
+    from openai import BadRequestError, OpenAI
+
+    process, url = engine
+    client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
+    assert [model.id for model in client.models.list()] == ["lora"]
+    chat: Any = {
+        "model": "lora",
+        "messages": [{"role": "user", "content": ASK}],
+        "max_completion_tokens": 12,
+    }
+    answer = client.chat.completions.create(**chat)
+    text = answer.choices[0].message.content or ""
+    assert text.strip() == own_reply(lora, ASK, 12)
+    assert answer.usage
+    assert answer.usage.completion_tokens <= 12
+    pieces = [
+        piece.choices[0].delta.content or ""
+        for piece in client.chat.completions.create(**chat, stream=True)
+        if piece.choices
+    ]
+    assert len([piece for piece in pieces if piece]) > 1, "word by word"
+    assert "".join(pieces).strip() == text.strip()
+    with pytest.raises(BadRequestError):
+        client.chat.completions.create(**chat | {"model": "other"})
+    client.close()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert "something connects to" not in err
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0])), timeout=5)
+
+
+def test_sigterm_ends_the_engine(lora: Path, vllm: Path) -> None:
+    vllm.write_text(VLLM.format(python=sys.executable, seconds=60))
+    with subprocess.Popen(
+        [sys.executable, "-m", "tuner", "serve", str(lora), "--port=0"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        line = next(text for text in process.stdout if text.startswith("["))
+        assert called(line)[0][0] == "serve"
+        process.terminate()  # of `tuner`, which is the engine by now
+        assert process.wait(timeout=20) == -signal.SIGTERM

@@ -1,0 +1,1 @@
+"""A run as other tools load it: weights that were checked, a chat template and a card."""
