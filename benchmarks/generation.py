@@ -32,6 +32,7 @@ from measure import RESULTS, ROOT
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from tuner.attention import attend_by_row
 from tuner.backbone import PICO, context_length, load_tokenizer
 from tuner.data.encode import encode_header
 from tuner.data.example import Example, Message
@@ -228,7 +229,7 @@ def main() -> None:
         torch.manual_seed(0)
         base = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE), dtype=torch.float32)
         peer = random_lora(base, ["q_proj", "k_proj", "v_proj", "o_proj"])
-        ours = merged(use_onednn(copy.deepcopy(peer)))  # as `System.load` and `answer` have it
+        ours = _asked(use_onednn(copy.deepcopy(peer)))
         name = "shape of TinyLlama-1.1B, random LoRA"
         case(name, data, measure(peer, ours, asked, limit, turns))
         del base, peer, ours
@@ -241,11 +242,17 @@ def main() -> None:
             data, asked = questions(spec, options.prompts, room)
             rest = (asked, options.max_new_tokens, options.turns)
             base = System("base", "pico", None, None).load(torch.float32, CPU)
-            case("pico", data, measure(pico(), base, *rest))
+            case("pico", data, measure(pico(), _asked(base), *rest))
             tuned = System("tuned", "pico", None, None, run=run).load(torch.float32, CPU)
-            tuned = merged(tuned)
+            tuned = _asked(tuned)
             peer = PeftModel.from_pretrained(pico(), str(run / "adapter")).eval()
             case(name, data, measure(peer, tuned, *rest))
+
+
+def _asked(model: Any) -> Any:
+    """The model of `System.load` as `answer` asks it."""
+    attend_by_row(model)
+    return merged(model) or model
 
 
 def _short(word: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tuner import attention
 from tuner.backbone import load_tokenizer
 from tuner.data.encode import encode_header
 from tuner.data.example import Message
@@ -168,19 +169,23 @@ def tuned(kind: str, base: Path) -> Any:
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-@pytest.mark.parametrize("kind", ["lora", "prefix", "prompt"])
+@pytest.mark.parametrize("kind", ["lora", "by row", "prefix", "prompt"])
 def test_rows_that_end_leave_the_batch_and_change_no_other(
-    kind: str, sampled: bool, tiny_base: Path
+    kind: str, sampled: bool, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = load_tokenizer(str(tiny_base))
-    model = tuned(kind, tiny_base)
+    monkeypatch.setattr(attention, "NEAR", 4)
+    model = tuned(kind.replace("by row", "lora"), tiny_base)
+    assert kind != "by row" or attention.attend_by_row(model)
     headers = [encode_header([Message("user", text)], Chat(), tokenizer) for text in TEXTS]
     ids = range(tokenizer.vocab_size)
     computed: list[tuple[int, int]] = []
+    parts: list[int] = []
 
     def count(_module: Any, _args: Any, given: dict[str, Any]) -> None:
         words = given.get("input_ids")
         computed.append((given["inputs_embeds"] if words is None else words).shape[:2])
+        parts.append(len(given.get("row_columns", [])))
 
     model.get_base_model().register_forward_pre_hook(count, with_kwargs=True)
 
@@ -206,6 +211,7 @@ def test_rows_that_end_leave_the_batch_and_change_no_other(
     assert sum(rows for rows, width in computed if width > 1) == len(TEXTS)
     # Others take the places of those that left, but for a prefix, which cannot be moved.
     assert (max(steps) == 4 and steps.count(4) > 1) or kind == "prefix"
+    assert (max(parts) > 1) == (kind == "by row")
     reverse = list(reversed(range(len(TEXTS))))
     assert say(reverse, 1) == [together[place] for place in reverse]
 
@@ -273,6 +279,12 @@ def test_rows_leave_caches_of_every_kind(name: str, tiny_base: Path) -> None:
     alone = generate(model, headers, batch_size=1, **options)
     assert len({reply.new_tokens for reply in alone}) > 1
     assert [(r.text, r.new_tokens) for r in together] == [(r.text, r.new_tokens) for r in alone]
+
+
+def test_rows_are_parted_where_much_of_their_columns_is_padding() -> None:
+    assert attention.columns_of([300, 310, 290, 20, 0, 0]) == {"row_columns": [(3, 290), (3, 0)]}
+    assert attention.columns_of([63, 0, 5]) == {"row_columns": [(3, 0)]}
+    assert attention.columns_of([0, 64]) == {"row_columns": [(1, 0), (1, 64)]}
 
 
 GROUPS = {

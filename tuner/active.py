@@ -135,7 +135,7 @@ class Active:
         for key, value in self.tensors.items():
             if len(value) == len(self.rows):
                 self.state[key] = value[chosen]
-        self.ids = self.ids[chosen]
+        self.ids, self.logits = self.ids[chosen], self.logits[chosen]
         self.rows = [self.rows[place] for place in left]
         self.padding = [self.padding[place] for place in left]
 

@@ -1,4 +1,4 @@
-"""Rows end to end in one line of tokens, each of which attends to itself alone."""
+"""Attention that looks at no padding: of rows end to end, and of replies behind their prompts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ BY_ROW = "by_row"
 # In half precision, PyTorch's kernel on a CPU is compiled anew for each length that it meets, and
 # keeps what it compiled: multiples of this are few.
 UNIT = 64
+NEAR = 64  # columns of padding that cost less than a call of their own
 VIRTUAL = {"PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING"}  # peft makes positions and masks itself
 
 
 def attend_by_row(model: Any) -> bool:
-    """Let a model take rows end to end, where it can; see `line_of`.
+    """Let a model take rows end to end, or the columns of rows that count, where it can.
+
+    See `line_of` and `columns_of`.
 
     It can where attention is the only thing that looks from one token to another, goes through
     transformers' interface, and PyTorch's kernel computes it.
@@ -40,6 +43,8 @@ def attend_by_row(model: Any) -> bool:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
+    if attends_by_row(model):
+        return True
     base = whole_base(model)
     config = base.config.get_text_config()
     adapter = getattr(model, "active_peft_config", None)
@@ -60,15 +65,31 @@ def attend_by_row(model: Any) -> bool:
         value: Tensor,
         attention_mask: Tensor | None,
         row_lengths: list[int] | None = None,
+        row_columns: list[tuple[int, int]] | None = None,
         **options: Any,
     ) -> tuple[Tensor, None]:
-        """(1, heads, N, D) -> (1, N, heads, D), as the library's own attention."""
+        """(B, heads, T, D) -> (B, T, heads, D), as the library's own attention."""
+        found: list[Tensor] = []
+        first = 0
+        if row_columns is not None:
+            # Heads that share keys are queries of one head: each key is read once.
+            queries = query.reshape(len(query), key.shape[1], -1, query.shape[-1])
+            for count, start in row_columns:
+                rows = slice(first, first + count)
+                part = F.scaled_dot_product_attention(
+                    queries[rows],
+                    key[rows, :, start:],
+                    value[rows, :, start:],
+                    None if attention_mask is None else attention_mask[rows, :, :, start:],
+                    scale=options.get("scaling"),
+                )
+                found.append(part.flatten(1, 2)[:, None])
+                first += count
+            return torch.cat(found), None
         if row_lengths is None:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         window = options.get("sliding_window")
         unit = _unit(query)
-        found: list[Tensor] = []
-        first = 0
         for width, rows in groupby(row_lengths, lambda length: length + -length % unit):
             lengths = list(rows)
             q, k, v = (_block(one[0], first, lengths, width) for one in (query, key, value))
@@ -98,6 +119,22 @@ def line_of(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
         "row_lengths": list(lengths),
     }
+
+
+def columns_of(padding: Sequence[int]) -> dict[str, Any]:
+    """What a model is told of the next tokens of B rows whose first columns are padding.
+
+    Args:
+        padding: columns of each row; neighbours are taken together where they have about as many.
+    """
+    found: list[tuple[int, int]] = []  # rows, and the first column that one of them needs
+    for empty in padding:
+        count, start = found[-1] if found else (0, 0)
+        if found and abs(start - empty) < NEAR:
+            found[-1] = (count + 1, min(start, empty))
+        else:
+            found.append((1, empty))
+    return {"row_columns": found}
 
 
 def _unit(query: Tensor) -> int:

@@ -11,10 +11,13 @@ import torch
 from transformers import GenerationConfig
 
 from tuner.active import Active
+from tuner.attention import attends_by_row, columns_of
 from tuner.devices import is_sharded, whole_base
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+SHARE = 8  # rows leave when more than this part of them has ended: those left are copied then
 
 
 class Decoder:
@@ -54,6 +57,7 @@ class Decoder:
         self.host = model if kind == "PREFIX_TUNING" else whole_base(model)
         self.virtual = kind in ("PROMPT_TUNING", "P_TUNING")
         self.device = next(model.parameters()).device
+        self._by_row = attends_by_row(model)
         self.stops, self.limit, self.pad_id = set(stops), limit, pad_id
         self.pick, self.each_token = pick, each_token
         self.config = GenerationConfig(
@@ -71,6 +75,7 @@ class Decoder:
         self.said: dict[int, list[int]] = {}
         self.seconds: dict[int, float] = defaultdict(float)
         self._going: set[int] = set()
+        self._room: dict[int, int] = {}  # tokens that a row in the batch may still get
         self._active: Active | None = None
         self._coming: dict[int, int] = {}  # rows and their padding
         self._clock = 0.0
@@ -115,15 +120,17 @@ class Decoder:
         state.pop("inputs_embeds", None)  # of the prompts
         rows, padding = list(self._coming), list(self._coming.values())
         fresh = Active(rows, padding, input_ids, state, _last(out))
-        self._going.update(fresh.rows)
-        self.said |= {row: [] for row in fresh.rows}
         self.joins = self.joins and fresh.can_join()
         if self.joins:
             fresh.reserve()
         if self._active is None:
             self._active = fresh
         else:
+            self._leave()
             self._active.join(fresh)
+        self._going.update(rows)
+        self.said |= {row: [] for row in rows}
+        self._room |= dict.fromkeys(rows, self.limit)
         if not self.joins:
             self.finish()
         return input_ids
@@ -144,11 +151,10 @@ class Decoder:
             self._record(active.rows, tokens.tolist())
             seen = [] if self.joins else [active.ids]  # all rows have a cache that knows them
             active.ids = torch.cat([*seen, tokens[:, None]], dim=1)
-            left = [place for place, row in enumerate(active.rows) if row in self._going]
-            if 0 < len(left) < len(active.rows) and active.can_leave():
-                active.keep(left)
-                if self.joins:
-                    active.trim()
+            ended = [row for row in active.rows if row not in self._going]
+            # Nor does a row that has ended go beyond the positions that a base has.
+            if len(ended) > len(active.rows) // SHARE or not all(map(self._room.get, ended)):
+                self._leave()
         if not self._going and not self.synced:
             self._active = None
             return
@@ -156,17 +162,31 @@ class Decoder:
         inputs = base.prepare_inputs_for_generation(
             active.ids, next_sequence_length=length, **active.state
         )
+        if self.joins and self._by_row:
+            inputs |= columns_of(active.padding)
         out = base(**inputs, return_dict=True)
         active.state = base._update_model_kwargs_for_generation(out, active.state)
         active.logits = _last(out)
 
+    def _leave(self) -> None:
+        """Let rows that have ended leave the batch, if some are left."""
+        active = self._active
+        assert active is not None
+        left = [place for place, row in enumerate(active.rows) if row in self._going]
+        if 0 < len(left) < len(active.rows) and active.can_leave():
+            active.keep(left)
+            if self.joins:
+                active.trim()
+
     def _record(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
         now = time.perf_counter()  # the tokens are here, so the device has done its work
         newest = {row: token for row, token in zip(rows, tokens, strict=True) if row in self._going}
+        for row in rows:
+            self._room[row] -= 1
         for row, token in newest.items():
             self.said[row].append(token)
             self.seconds[row] += (now - self._clock) / len(newest)
-            if token in self.stops or len(self.said[row]) == self.limit:
+            if token in self.stops or not self._room[row]:
                 self._going.remove(row)
         self._clock = now
         if self.each_token is not None:

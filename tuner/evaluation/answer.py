@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tuner.attention import attend_by_row
 from tuner.backbone import context_length, load_tokenizer
 from tuner.data.encode import encode_header
 from tuner.data.example import SLICES, Example, Message, digest
@@ -89,6 +90,7 @@ def answer(
         return Answers(_rows(system, test_set, given))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = system.load(getattr(torch, decoding.dtype), device)
+    attend_by_row(model)
     tokenizer = load_tokenizer(system.base, system.revision)
     prompt = test_set.prompt
     asked = [with_shots(e.prompt, system.shots) for e in test_set.examples]

@@ -19,16 +19,20 @@ Nothing is generated or scored again.
 """
 
 
+def _parser() -> Parser:
+    parser = Parser(prog="tuner report", description=DESCRIPTION)
+    parser.add_argument("comparison", help="name or folder of a comparison")
+    parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the runs")
+    return parser
+
+
 def report(args: Sequence[str] | None) -> None:
     """Parse, read, write.
 
     Raises:
         UserError: there is no such comparison.
     """
-    parser = Parser(prog="tuner report", description=DESCRIPTION)
-    parser.add_argument("comparison", help="name or folder of a comparison")
-    parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the runs")
-    options = parser.parse_args(args)
+    options = _parser().parse_args(args)
     folder = find_comparison(options.comparison, options.logs)
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
