@@ -94,7 +94,7 @@ def attend_by_row(model: Any) -> bool:
             lengths = list(rows)
             q, k, v = (_block(one[0], first, lengths, width) for one in (query, key, value))
             out, _ = sdpa_attention_forward(module, q, k, v, _within(q, window), **options)
-            found += [row[:length] for row, length in zip(out, lengths, strict=True)]
+            found += _rows(out, lengths)
             first += sum(lengths)
         return torch.cat(found)[None], None
 
@@ -149,10 +149,18 @@ def _kinds(config: Any) -> set[str]:
 def _block(states: Tensor, first: int, lengths: Sequence[int], width: int) -> Tensor:
     """Neighbouring rows as a block, padded at their ends: (heads, N, D) -> (B, heads, T, D)."""
     rows = states[:, first : first + sum(lengths)]
-    if sum(lengths) == width * len(lengths):
-        return rows.unflatten(1, (len(lengths), width)).transpose(0, 1)
+    if len(set(lengths)) == 1:  # at once: a plan tries blocks of thousands
+        block = rows.unflatten(1, (len(lengths), -1)).transpose(0, 1)
+        return F.pad(block, (0, 0, 0, width - lengths[0]))
     parts = zip(rows.split(list(lengths), dim=1), lengths, strict=True)
     return torch.stack([F.pad(row, (0, 0, 0, width - length)) for row, length in parts])
+
+
+def _rows(block: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """Its rows, or all of them end to end: (B, T, heads, D) -> (n, heads, D)."""
+    if len(set(lengths)) == 1:
+        return [block[:, : lengths[0]].flatten(0, 1)]
+    return [row[:length] for row, length in zip(block, lengths, strict=True)]
 
 
 def _within(rows: Tensor, window: int | None) -> Tensor | None:
