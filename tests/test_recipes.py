@@ -179,8 +179,9 @@ def test_what_has_a_result_is_not_run_again(
 
 @pytest.mark.slow
 def test_the_benchmark_writes_a_result(
-    benchmark: Any, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sets = write_sets(tmp_path, count=600)  # of MedQuAD, 500 are held out
     monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     monkeypatch.setattr(importlib.import_module("measure"), "RESULTS", tmp_path)
     data = [f"{name}={file}" for name, file in sets.items()]
