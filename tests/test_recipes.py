@@ -175,6 +175,11 @@ def test_what_has_a_result_is_not_run_again(
     assert ran == ["recipes/headlines"]
     call("faq", "--again")
     assert ran == ["recipes/headlines", "recipes/faq"]
+    ran.clear()
+    call()
+    assert ran == [f"recipes/{recipe.stem}" for recipe in RECIPES if recipe.stem != "faq"]
+    with pytest.raises(SystemExit):
+        call("fraq")
 
 
 @pytest.mark.slow
