@@ -23,7 +23,7 @@ import yaml
 from measure import RESULTS, ROOT, run, write
 
 RECIPES = ROOT / "configs" / "recipes"
-METRICS = ("rouge1", "rougeL", "bleu")
+METRICS = ("nll", "rouge1", "rougeL", "bleu")
 COUNTED = ("trainable_params", "trainable_percent", "quantize", "head", "steps", "examples_seen")
 COST = ("training_seconds", "peak_memory_mib")
 SAID = re.compile(r"^#   python (\S+) (.*)$", re.M)
@@ -165,7 +165,7 @@ def main() -> None:
     """Run what has no result, print and write."""
     every = {recipe.stem: recipe for recipe in sorted(RECIPES.glob("*.yaml"))}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipes", nargs="*", choices=every, default=list(every))
+    parser.add_argument("recipes", nargs="*", help="all when none is named")
     parser.add_argument("--data", nargs="+", default=[], metavar="CLASS=FILE")
     parser.add_argument("--base", default="pico")
     parser.add_argument("--rows", type=int, default=2000, help="most examples of a published set")
@@ -174,9 +174,11 @@ def main() -> None:
     parser.add_argument("--new_tokens", type=int, default=96, help="tokens a reply at most")
     parser.add_argument("--again", action="store_true", help="also what has a result")
     limits = parser.parse_args()
+    if unknown := set(limits.recipes) - every.keys():
+        parser.error(f"no such recipe: {', '.join(unknown)}")
     files: dict[str, str] = dict(entry.split("=", 1) for entry in limits.data)
     (RESULTS / "recipes").mkdir(exist_ok=True)
-    for name in limits.recipes:
+    for name in limits.recipes or every:
         if limits.again or not (RESULTS / "recipes" / f"{name}.json").is_file():
             found = result(every[name], files, limits)
             write(f"recipes/{name}", found)

@@ -93,7 +93,7 @@ def runs(hub: str, folder: Path, commands: list[list[str]]) -> str:
     limits = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--samples.count=0"]
     limits += ["--data.val_size=0.2", "--data.test_size=0.2", "--data.batch_size=2"]
     limits += ["--trainer.enable_progress_bar=false", f"--data.cache_dir={folder}/cache"]
-    limits += [f"--trainer.default_root_dir={folder}/logs", "--data.max_length=256"]
+    limits += [f"--trainer.default_root_dir={folder}/logs", "--data.source.limit=60"]
     return called(hub, folder, "-c", RUNS, json.dumps([[*one, *limits] for one in commands]))
 
 

@@ -65,7 +65,8 @@ class RunRecord(Callback):
         write_card(data.card, self.folder)
         shutil.copyfile(data.curated.folder / REJECTED, self.folder / REJECTED)
         trained = sum(p.numel() for p in pl_module.trainable().values())
-        whole = pl_module.model.num_parameters()
+        count = pl_module.model.num_parameters  # of a quantised weight, what it stands for
+        whole = count() - count(only_trainable=True) + trained  # it leaves virtual tokens out
         self._began = time.perf_counter()
         self.record = {
             "status": "running",
