@@ -110,7 +110,7 @@ def work(queue: Queue, definition: Definition, folder: Path) -> bool:
         if not left:
             return found_none or queue.ended_here(max(queue.trials(), key=_ended))
         if not waits:
-            line.keep(f"The last {left} of the trials are with other workers; waiting for them")
+            line.keep(f"The other workers have all runs that are left ({left}); waiting for them")
         waits = True
         time.sleep(IDLE)
 
