@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,15 +21,6 @@ from tuner.runs import read_record
 from tuner.tools.sweep import main
 
 STUB = ROOT / "tests" / "sweep" / "stub_fit.py"
-# What a terminal runs, but with the stub for `fit` and without reading every setting first.
-WITH_STUB = f"""
-import sys
-from tuner.sweep import fit
-from tuner.tools import sweep
-fit.PROGRAM, fit.POLL = (sys.executable, "-S", {str(STUB)!r}), 0.02
-sweep.check = lambda definition: None
-sys.exit(sweep.main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture
@@ -48,26 +39,30 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `tuner sweep` with the stub."""
-    running: list[subprocess.Popen[str]] = []
+def start() -> Iterator[Callable[..., Any]]:
+    """Starts a sweep in a process of its own, which need not import everything anew."""
+    running: list[Any] = []
 
-    def call(*args: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", WITH_STUB, *map(str, args), f"--logs={tmp_path / 'logs'}"],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def call(arguments: list[str]) -> Any:
+        process: Any = multiprocessing.get_context("fork").Process(
+            target=lambda: sys.exit(main(arguments))
         )
+        process.start()
         running.append(process)
         return process
 
     yield call
     for process in running:
         process.kill()
-        process.communicate()
+        process.join()
+
+
+@pytest.fixture
+def with_stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stub is run for `fit`, and no setting is read first."""
+    monkeypatch.setattr("tuner.tools.sweep.check", lambda definition: None)
+    monkeypatch.setattr("tuner.sweep.fit.PROGRAM", (sys.executable, "-S", str(STUB)))
+    monkeypatch.setattr("tuner.sweep.fit.POLL", 0.02)
 
 
 def wait_for(there: Callable[[], Any], seconds: float = 60) -> None:
@@ -90,6 +85,7 @@ def claims(folder: Path) -> list[str]:
 def test_a_sweep_is_killed_goes_on_and_ends_in_one_comparison(
     write: Callable[..., Path],
     command: Callable[..., list[str]],
+    start: Callable[..., Any],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -105,14 +101,10 @@ def test_a_sweep_is_killed_goes_on_and_ends_in_one_comparison(
     arguments = [str(file), f"--logs={tmp_path / 'logs'}", *options, "--data.test_size=4"]
     folder = tmp_path / "logs" / "sweeps" / "ranks"
     first = folder / "r-2" / "version_0"
-    with subprocess.Popen(
-        [sys.executable, "-m", "tuner", "sweep", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        wait_for((first / "checkpoints" / "last.ckpt").exists, 120)
-        process.kill()
+    process = start(arguments)
+    wait_for((first / "checkpoints" / "last.ckpt").exists, 120)
+    process.kill()
+    process.join()
     assert read_record(first)["status"] == "running"
     assert main(arguments) == 0
     out = capsys.readouterr().out
@@ -138,32 +130,26 @@ def test_a_sweep_is_killed_goes_on_and_ends_in_one_comparison(
     assert len(list(folder.glob("r-*/version_*"))) == 3
 
 
+@pytest.mark.usefixtures("with_stub")
 def test_two_workers_share_a_sweep_and_a_killed_one_is_replaced(
-    write: Callable[..., Path], start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    write: Callable[..., Path], start: Callable[..., Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "logs" / "sweeps" / "ranks"
     file = write(over={"loss": [1, 2]}, seeds=[1, 2], compare=0)
-    workers = [start(file, "--pause=0.5") for _ in range(2)]
+    arguments = [str(file), f"--logs={tmp_path / 'logs'}", "--pause=0.5"]
+    workers = [start(arguments) for _ in range(2)]
     wait_for(lambda: len(claims(folder)) == 2)
     assert len(set(claims(folder))) == 2
     workers[0].kill()
-    out, err = workers[1].communicate(timeout=60)
-    assert workers[1].returncode == 0, err
+    workers[1].join(60)
+    assert workers[1].exitcode == 0
     # Each run once, and once more the one whose worker was killed.
     started = claims(folder)
     assert len(set(started)) == 4
     assert len(started) == 5
     results = json.loads((folder / "results.json").read_text())
     assert [run["state"] for s in results["settings"] for run in s["runs"]] == ["complete"] * 4
-    assert "Report:" in out
-
-
-@pytest.fixture
-def with_stub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process, the stub is run for `fit`, and no setting is read first."""
-    monkeypatch.setattr("tuner.tools.sweep.check", lambda definition: None)
-    monkeypatch.setattr("tuner.sweep.fit.PROGRAM", (sys.executable, "-S", str(STUB)))
-    monkeypatch.setattr("tuner.sweep.fit.POLL", 0.02)
+    assert (folder / "report.html").is_file()
 
 
 @pytest.mark.usefixtures("with_stub")
