@@ -38,10 +38,12 @@ class Line:
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty()
+        self._shown = ""
 
     def show(self, text: str) -> None:
         """Change the line, where there is a terminal to change it in."""
-        if self._live:
+        if self._live and text != self._shown:
+            self._shown = text
             print(f"\r\033[K{text}", end="", flush=True)
 
     def keep(self, text: str) -> None:
