@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tuner.runs import Hold
+from tuner.runs import LOCK, Hold
 from tuner.sweep.fit import Outcome, Run, Verdict, run
 
 Make = Callable[..., Run]
@@ -94,11 +93,11 @@ def test_a_run_outside_which_the_worker_died_is_waited_for(make: Make, tmp_path:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("seed_everything: 1\n")
     code = (
-        "import sys, time; from pathlib import Path; from tuner.runs import Hold;"
-        "hold = Hold(Path(sys.argv[1])); print('held', flush=True); time.sleep(1)"
+        "import fcntl, sys, time; file = open(sys.argv[1], 'w');"
+        "fcntl.lockf(file, fcntl.LOCK_EX); print('held', flush=True); time.sleep(1)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(folder / LOCK)], stdout=subprocess.PIPE
     ) as orphan:
         assert orphan.stdout
         orphan.stdout.readline()

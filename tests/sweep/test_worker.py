@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from optuna.trial import TrialState
@@ -114,8 +116,8 @@ def test_a_worker_waits_for_the_others_and_leaves_summing_up_to_the_last(
         if second.unfinished() == 1:
             first.finish(job, TrialState.COMPLETE, 1.0, {})
 
-    monkeypatch.setattr("tuner.sweep.worker.time.sleep", wait)
-    monkeypatch.setattr("tuner.sweep.fit.time.sleep", lambda _: None)
+    clock = SimpleNamespace(sleep=wait, monotonic=time.monotonic)
+    monkeypatch.setattr("tuner.sweep.worker.time", clock)
     assert not work(second, definition, tmp_path / "sweep")
     assert waited
     assert first.ended_here(first.trials()[0])

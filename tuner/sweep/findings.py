@@ -74,6 +74,7 @@ def sentences(results: Results) -> list[Sentence]:
 def settings_table(results: Results) -> Table:
     """A row for each setting, the best first: its loss and what it cost."""
     keys = list(results["definition"]["over"])
+    words = [key.rsplit(".", 1)[-1] for key in keys]
     rows = [
         (
             Cell(one["name"], "chosen" if one["name"] in results["chosen"] else ""),
@@ -86,8 +87,8 @@ def settings_table(results: Results) -> Table:
         for one in results["settings"]
     ]
     head = (
-        *("setting", *keys, "seeds done", "val_loss ↓"),
-        *("training seconds", "peak memory (MiB)", "trained parameters"),
+        *("setting", *(words if len(set(words)) == len(words) else keys), "seeds", "val_loss ↓"),
+        *("training s", "peak MiB", "trained"),
     )
     return Table("Settings", head, rows, left=1 + len(keys))
 
@@ -110,7 +111,7 @@ def runs_table(results: Results) -> Table:
     ]
     head = (
         *("setting", "folder", "message", "seed", "state", "val_loss ↓"),
-        *("steps", "training seconds", "peak memory (MiB)"),
+        *("steps", "training s", "peak MiB"),
     )
     return Table("Runs", head, rows, left=3)
 

@@ -47,6 +47,8 @@ def draw_plots(results: Mapping[str, Any]) -> list[Plot]:
 
 def _plot(points: Points, chosen: Sequence[str], title: str, label: str, prefix: str) -> Plot:
     def paint(axes: Any) -> None:
+        from matplotlib.ticker import EngFormatter
+
         for x, one in points:
             loss, best = one["val_loss"], one["name"] in chosen
             colour = COLOURS[1] if best else COLOURS[0]
@@ -65,6 +67,8 @@ def _plot(points: Points, chosen: Sequence[str], title: str, label: str, prefix:
         values = [x for x, _ in points]
         if min(values) > 0 and max(values) / min(values) >= WIDE:
             axes.set_xscale("log")
+        if min(values) >= 1000:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.margins(x=0.15)
         axes.set_xlabel(short(label))
         axes.set_ylabel("val_loss (nats a token)")

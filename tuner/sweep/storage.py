@@ -78,9 +78,10 @@ def sqlite_url(file: Path) -> str:
 def shown(url: str) -> str:
     """An address as it may be printed and written: without who logs in, and how."""
     try:
-        bare = make_url(url).set(username=None, password=None, query={})
+        of = make_url(url)
     except (ArgumentError, ValueError):
         return "(no address of a database)"
+    bare = URL.create(of.drivername, host=of.host, port=of.port, database=of.database)
     return bare.render_as_string()
 
 

@@ -38,10 +38,12 @@ class Line:
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty()
+        self._shown = ""
 
     def show(self, text: str) -> None:
         """Change the line, where there is a terminal to change it in."""
-        if self._live:
+        if self._live and text != self._shown:
+            self._shown = text
             print(f"\r\033[K{text}", end="", flush=True)
 
     def keep(self, text: str) -> None:
@@ -110,7 +112,7 @@ def work(queue: Queue, definition: Definition, folder: Path) -> bool:
         if not left:
             return found_none or queue.ended_here(max(queue.trials(), key=_ended))
         if not waits:
-            line.keep(f"The last {left} of the trials are with other workers; waiting for them")
+            line.keep(f"The other workers have all runs that are left ({left}); waiting for them")
         waits = True
         time.sleep(IDLE)
 

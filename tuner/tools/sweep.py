@@ -199,7 +199,8 @@ def _print(results: dict[str, Any]) -> None:
 
     from tuner.sweep.findings import sentences, settings_table
 
-    console = Console(highlight=False, markup=False)
+    width = None if sys.stdout.isatty() else 160  # columns
+    console = Console(highlight=False, markup=False, width=width)
     shown = settings_table(results)
     table = Table(*shown.head, box=None)
     for number, column in enumerate(table.columns):
