@@ -47,7 +47,7 @@ class Scripted:
         kept = words[: settings.max_new_tokens]
         try:
             for count in range(1, len(kept) + 1):
-                yield Said(" ".join(kept[:count]), "stopped", count, 0.1 * count)
+                yield Said(" ".join(kept[:count]).strip(), "stopped", count, 0.1 * count)
         except GeneratorExit:
             self.stopped += 1
             raise

@@ -143,7 +143,8 @@ def blocks(base: Any) -> list[nn.Module]:
 
 def whole_base(model: Any) -> Any:
     """The model of transformers under an adapter, or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    # Its `peft_config` does not tell: peft leaves one on the base as well.
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def is_sharded(model: Any) -> bool:

@@ -23,6 +23,7 @@ from tuner.generate import Reply, Sampling, generate, stop_ids
 
 CPU = torch.device("cpu")
 ASKED = (Message("system", "Be kind."), Message("user", "Where is my order?"))
+MORE_ROOM = "--data.max_length=400"  # for virtual tokens
 LONG = Settings(max_new_tokens=24)
 
 
@@ -38,13 +39,14 @@ def whole(speaker: Speaker, name: str, settings: Settings = LONG, draw: int = 1)
     "options",
     [
         ["--model.head=LoRA"],
-        ["--model.head=PromptTuning", "--model.head.num_virtual_tokens=5"],
+        [MORE_ROOM, "--model.head=PromptTuning"],
+        [MORE_ROOM, "--model.head=PrefixTuning"],
         ["--model.head=LNTuning"],
         ["--model.head=Full"],
         ["--model.head=LoRA", "--model.quantize=nf4"],
         ["--model.head=LoRA", "--model.quantize=int8"],
     ],
-    ids=lambda options: "-".join(option.rpartition("=")[2] for option in options),
+    ids=lambda options: options[-1].rpartition("=")[2],
 )
 def test_base_and_run_say_what_they_say_alone(options: list[str], fit: Callable[..., Path]) -> None:
     run = fit(*options, "--trainer.max_steps=2", "--optimizer.lr=0.05", "--data.prompt=Instruction")
@@ -90,7 +92,7 @@ def test_prompts_are_those_of_training(fit: Callable[..., Path]) -> None:
 
 
 def test_virtual_tokens_take_room(fit: Callable[..., Path]) -> None:
-    prompts = "--model.head=PromptTuning", "--model.head.num_virtual_tokens=5"
+    prompts = "--model.head=PromptTuning", "--model.head.num_virtual_tokens=5", MORE_ROOM
     assert speaker_of(fit(*prompts, "--trainer.max_steps=1")).room == 512 - 5
 
 
@@ -119,7 +121,7 @@ SCRIPTS = [
     "Zoë 你好, 世界 🎉🎉 👩‍👩‍👧 e\u0301nd",
     "  two  blanks\n\n    indented\ttab \n",
     "I 'm not . sure ! \ufffd",
-    "�� broken �",
+    "�� a broken text �",
 ]
 
 

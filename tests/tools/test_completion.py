@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -12,15 +12,12 @@ import pytest
 from tuner.__main__ import COMMANDS
 from tuner.tools.completion import main
 
-SHELLS = [shell for shell in ("bash", "zsh") if shutil.which(shell)]
-
-
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script for bash."""
     file = tmp_path_factory.mktemp("completion") / "tuner"
-    command = [sys.executable, "-m", "tuner", "completion", "bash"]
-    file.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    with file.open("w") as stream, redirect_stdout(stream):
+        assert main(["bash"]) == 0
     return file
 
 
@@ -40,7 +37,7 @@ def complete(script: Path, *words: str) -> list[str]:
 
 def test_commands_options_and_classes_are_completed(script: Path) -> None:
     assert set(complete(script, "tuner", "")) >= {name for name, *_ in COMMANDS}
-    assert complete(script, "tuner", "pre") == ["predict", "preview"]
+    assert set(complete(script, "tuner", "pre")) == {"predict", "preview"}
     assert "--compare" in complete(script, "tuner", "chat", "--co")
     assert "--model.base" in complete(script, "tuner", "fit", "--model.b")
     assert "--model.head.r" in complete(script, "tuner", "fit", "--model.head.r")
@@ -50,8 +47,10 @@ def test_commands_options_and_classes_are_completed(script: Path) -> None:
 
 
 def test_every_shell_gets_a_script(capsys: pytest.CaptureFixture[str]) -> None:
-    for shell in ("zsh", "tcsh"):
-        assert main([shell]) == 0
-        assert "tuner" in capsys.readouterr().out
+    assert main(["zsh"]) == 0
+    script = capsys.readouterr().out
+    assert script.startswith("#compdef tuner")
+    if shutil.which("zsh"):
+        subprocess.run(["zsh", "-n"], input=script, text=True, check=True)
     assert main(["fish"]) == 2
     assert "fish" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from tuner.overview import overview
-from tuner.runs import claim, write_record
+from tuner.runs import LOCK, claim, write_record
 from tuner.tools.runs import COLUMNS, main
 
 RECORD: dict[str, Any] = {
@@ -172,10 +172,9 @@ def test_broken_folders_break_nothing(runs: Any, tmp_path: Path) -> None:
 
 
 HOLDER = """
-import sys, time
-from pathlib import Path
-from tuner.runs import Hold
-lock = Hold(Path(sys.argv[1]))
+import fcntl, sys, time
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
 print("held", flush=True)
 time.sleep(60)
 """
@@ -190,7 +189,7 @@ def test_a_run_that_goes_on_is_told_from_one_that_was_killed(tmp_path: Path) -> 
             "step,train_loss,val_loss\n9,3.5,\n19,,2.5\n19,2.2,\n39,,2.75\n49,1.9"
         )
     other = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(folder / LOCK)], stdout=subprocess.PIPE, text=True
     )
     with other:
         assert other.stdout is not None

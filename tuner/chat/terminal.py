@@ -168,7 +168,7 @@ def _remark_on(said: Said) -> str:
         case "eos":
             return ""
         case "length":
-            return f"(cut at {said.new_tokens} tokens: /params max_new_tokens sets how many)"
+            return f"(cut at max_new_tokens {said.new_tokens})"
         case "empty":
             return "(an empty reply; the turn is not remembered)"
         case "stopped":

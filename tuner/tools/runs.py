@@ -99,9 +99,13 @@ def _worth(row: Row, key: str) -> Any:
     return datetime.fromisoformat(row[key]).timestamp() if key == "started" else row[key]
 
 
+def _line(text: str) -> str:
+    return " ".join(visible(text).split())
+
+
 def _print(rows: Sequence[Row]) -> None:
     cells = {
-        key: ["" if row[key] is None else visible(show(row[key])) for row in rows]
+        key: ["" if row[key] is None else _line(show(row[key])) for row in rows]
         for key, (_, show) in COLUMNS.items()
     }
     console = Console(highlight=False)
