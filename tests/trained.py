@@ -26,7 +26,7 @@ def trainer(folder: Path, data: Path) -> Trained:
         if asked not in found:
             arguments = [
                 *("fit", f"--name={name}", "--data.source=Conversations"),
-                *(f"--data.source.path={data}", "--data.batch_size=4"),
+                *(f"--data.source.path={data}", "--data.batch_size=4", "--data.max_length=128"),
                 *("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
                 *("--trainer.enable_model_summary=false", "--samples.count=0"),
                 *(f"--trainer.default_root_dir={folder / 'logs'}", "--optimizer.lr=0.02"),

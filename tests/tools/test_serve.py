@@ -32,7 +32,8 @@ from tuner.tools.serve import main
 ASK = "Where is my order?"
 # Fails where a program connects to anything but this machine.
 OFFLINE = """
-import socket
+import socket, sys
+print("guarded", file=sys.stderr)
 connect = socket.socket.connect
 def local_only(self, address):
     if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1"):
@@ -190,7 +191,7 @@ def test_serve_mistakes(
     monkeypatch.setenv("PATH", "")
     for options, message in [
         (("--engine=vllm",), "there is no command `vllm`"),
-        (("--engine=sglang",), "--engine"),
+        (("--engine=sglang",), "engine: 'sglang' is not allowed"),
         (("--form=adapter",), "takes whole models alone"),
         (("--port=99999",), "--port: cannot listen"),
     ]:
@@ -235,7 +236,7 @@ def own_reply(run: Path, ask: str, tokens: int) -> str:
     prompt = system.prompt
     header = encode_header([Message("user", ask)], prompt, tokenizer)
     (reply,) = generate(
-        system.load(torch.bfloat16, torch.device("cpu")),
+        system.load(torch.float32, torch.device("cpu")),
         [header],
         tokenizer=tokenizer,
         stops=stop_ids(prompt, tokenizer),
@@ -251,9 +252,12 @@ def engine(lora: Path, tmp_path: Path) -> Any:
     (tmp_path / "sitecustomize.py").write_text(OFFLINE)
     hostile = tmp_path / "lora"  # would be taken for the model by an engine that starts here
     hostile.mkdir()
-    path = f"{tmp_path}:{ROOT}"
+    path = f"{tmp_path}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     with subprocess.Popen(
-        [sys.executable, "-m", "tuner", "serve", str(lora), "--port=0", "--engine=transformers"],
+        [
+            *(sys.executable, "-m", "tuner", "serve", str(lora), "--port=0", "--dtype=float32"),
+            "--engine=transformers",
+        ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -303,6 +307,7 @@ def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> Non
     client.close()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
+    assert err.count("guarded") == 2, "before and after the engine has taken over"
     assert "something connects to" not in err
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0])), timeout=5)

@@ -82,7 +82,7 @@ def write_card(
     body = environment.get_template("card.md.j2").render(
         name=name,
         head=system.head,
-        base=system.base,
+        base=_short(system.base),
         kind="the adapter" if form == "adapter" else f"merged into one model in {dtype}",
         code=Markup(_code(system, name, form, chat).rstrip("\n")),
         chat=chat,
@@ -116,7 +116,7 @@ def newest_comparison(trained: str | None, logs: Path) -> tuple[dict[str, Any] |
         try:
             results = json.loads(file.read_text(encoding="utf-8"))
             for name, one in results["systems"].items():
-                if trained and one["trained_sha256"] == trained:
+                if trained and one.get("trained_sha256") == trained:
                     summary(results), differences(results, "primary")
                     return results, name
         except (OSError, ValueError, KeyError, TypeError):  # half written, or of other versions
@@ -159,27 +159,25 @@ def _facts(system: System, record: Mapping[str, Any]) -> Table:
     settings = config["model"]["head"].get("init_args") or {}
     optimizer = config["optimizer"]
     accumulate = config["trainer"]["accumulate_grad_batches"] or 1
-    best, versions = record.get("best", {}), record["versions"]
+    best = record.get("best", {}).get("val_loss")
+    versions = record["versions"]
     return _pairs(
         [
-            ("base", system.base),
+            ("base", _short(system.base)),
             ("revision", system.revision),
-            ("sha256 of the base's weights", record.get("weights_sha256")),
+            ("SHA-256 of the base's weights", record.get("weights_sha256")),
             ("quantisation of the base in training", system.quantize),
             ("head", system.head),
             *((f"head, {key}", value) for key, value in settings.items()),
-            (
-                "trained parameters",
-                f"{system.trainable_params:,} ({system.trainable_percent:.4f} %)",
-            ),
+            ("trained parameters", f"{system.trainable_params:,}"),
+            ("of all parameters", f"{system.trainable_percent:.4f} %"),
             ("optimiser", optimizer["class_path"].rpartition(".")[2]),
             ("learning rate", optimizer["init_args"].get("lr")),
             ("rows a step and device", config["data"]["batch_size"] * accumulate),
             ("steps", record.get("steps")),
             ("precision", record["hardware"].get("precision")),
-            ("validation loss (nats a token)", best.get("val_loss")),
+            ("best validation loss (nats a token)", None if best is None else f"{best:.4f}"),
             ("seed", config["seed_everything"]),
-            ("command", record.get("command")),
             ("commit", record.get("commit")),
             *((name, versions[name]) for name in ("torch", "transformers", "peft")),
         ]
@@ -188,12 +186,28 @@ def _facts(system: System, record: Mapping[str, Any]) -> Table:
 
 def _data(card: Mapping[str, Any]) -> Table:
     source = {key: value for key, value in card["source"].items() if key != "sources"}
+    if "path" in source:
+        source["path"] = _short(source["path"])
+    parts = (("part", part) for part in card["source"].get("sources", ()))
     splits = ((f"{name} rows", f"{one['rows']:,}") for name, one in card["splits"].items())
-    rows = [("rows read", card["rows_in"]), ("rows used", card["rows_out"]), *splits]
     leaks = card["leak_check"]["contaminated"]
     prompt = card["settings"]["prompt"]["class_path"].rpartition(".")[2]
-    rows += [("test rows that training has seen", leaks), ("rendering", prompt)]
-    return _pairs([*source.items(), *rows])
+    return _pairs(
+        [
+            *source.items(),
+            *parts,
+            ("rows read", f"{card['rows_in']:,}"),
+            ("rows used", f"{card['rows_out']:,}"),
+            *splits,
+            ("test rows that training has seen", leaks),
+            ("rendering", prompt),
+        ]
+    )
+
+
+def _short(name: str) -> str:
+    """A hub id as it is; of a place on this machine its last part, which says nothing of others."""
+    return Path(name).name if Path(name).expanduser().exists() else name
 
 
 def _metadata(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 TOKENS = 24  # of a reply
 MOST_DIFFERENCE = 1.0  # of a logit
-LEAST_AGREEMENT = 0.95  # share of the tokens
+LEAST_AGREEMENT = 0.9  # share of the tokens
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,13 @@ def listen(model: Any, prompts: Sequence[Sequence[int]], settings: GenerationCon
         settings: greedy, with the tokens that end a turn.
     """
     device = next(model.parameters()).device
+    short = copy(settings)
+    short.max_new_tokens = TOKENS
     replies: list[list[int]] = []
     for prompt in prompts:
         ids = torch.tensor([prompt], device=device)
         out = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            generation_config=settings,
-            max_new_tokens=TOKENS,
+            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=short
         )
         replies.append(out[0, len(prompt) :].tolist())
     taken = [list(prompt) for prompt in prompts]

@@ -99,6 +99,8 @@ def release(
             chat=template is not None,
             logs=logs,
         )
+        for file in part.iterdir():  # safetensors lets nobody else read its files
+            shutil.copymode(part / "prompt.json", file)
         part.rename(folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
