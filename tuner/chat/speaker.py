@@ -43,6 +43,19 @@ class Said:
     new_tokens: int = 0
     seconds: float = 0.0
 
+    @property
+    def remark(self) -> str:
+        """What a person should know about how it ended."""
+        match self.stop_reason:
+            case "eos":
+                return ""
+            case "length":
+                return f"(cut at max_new_tokens {self.new_tokens})"
+            case "empty":
+                return "(an empty reply; the turn is not remembered)"
+            case "stopped":
+                return "(stopped)"
+
 
 class _Stopped(Exception):
     """Nobody waits for the reply any more."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from tuner.chat.history import History
     from tuner.chat.screen import Columns, Stacked
-    from tuner.chat.speaker import Said
     from tuner.chat.talk import Talk, Turn
 
 HELP = """\
@@ -113,7 +112,7 @@ class Terminal:
             if not self.interactive:
                 raise
         finally:
-            remark = _remark_on(turn.said[name])
+            remark = turn.said[name].remark
             shown.end(remark if self.interactive else "")
         if remark and not self.interactive:
             self._remark(f"{name}: {remark}")
@@ -160,16 +159,3 @@ class Terminal:
         for line in self.history.lines():
             readline.add_history(line)
         return readline
-
-
-def _remark_on(said: Said) -> str:
-    """What a person should know about how a reply ended."""
-    match said.stop_reason:
-        case "eos":
-            return ""
-        case "length":
-            return f"(cut at max_new_tokens {said.new_tokens})"
-        case "empty":
-            return "(an empty reply; the turn is not remembered)"
-        case "stopped":
-            return "(stopped)"
