@@ -12,6 +12,7 @@ import pytest
 from tuner.__main__ import COMMANDS
 from tuner.tools.completion import main
 
+
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script for bash."""

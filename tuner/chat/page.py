@@ -49,7 +49,9 @@ class Visit:
         # What each system's side of the page shows, as Gradio has it.
         self.shown: dict[str, list[dict[str, str]]] = {name: [] for name in self.talk.names}
 
-    def answer(self, text: str, settings: Settings, system: str, history: History) -> Generator[None]:
+    def answer(
+        self, text: str, settings: Settings, system: str, history: History
+    ) -> Generator[None]:
         """Let all systems answer; after each token, `shown` has it.
 
         Args:
@@ -145,7 +147,9 @@ def _page(begin: Callable[[], Talk], history: History) -> Any:
             system = gradio.Textbox(talk.system or "", label=SYSTEM, lines=2)
             with gradio.Row():
                 drawn = [
-                    gradio.Number(value, label=name, precision=0 if isinstance(value, int) else None)
+                    gradio.Number(
+                        value, label=name, precision=0 if isinstance(value, int) else None
+                    )
                     for name, value in asdict(talk.settings).items()
                 ]
 
