@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tuner.attention import attends_by_row, line_of
+from tuner.cross_entropy import cross_entropy
 from tuner.data.encode import IGNORED
 from tuner.devices import is_sharded, whole_base
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from tuner.data.batching import Batch
 
-# Logits held at a time: 128 MiB in float32, and softmax and gradients take as much again. Where
-# there are more, the output layer is computed once more going back, which is 2 % of a TinyLlama.
-PART = 2**25
+# Logits held at a time: 256 MiB in float32, and their gradients take as much again. Where there are
+# more, the output layer is computed once more going back, which is 2 % of a TinyLlama.
+PART = 2**26
 SHORT = 64  # tokens up to which padding costs less than a block of its own
 
 
@@ -123,17 +123,13 @@ def _nats(model: Any, input_ids: Tensor, places: Tensor, targets: Tensor, **opti
         for hook in hooks:
             hook.remove()
     if not put_off:
-        return _cross_entropy(logits, targets)
+        return cross_entropy(logits, targets)
     behind = partial(_behind_decoder, base, decoded[0])
     parts = [
         checkpoint(behind, *part, use_reentrant=False)
         for part in zip(put_off[0].split(rows), targets.split(rows), strict=True)
     ]
     return torch.cat(parts)
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def _behind_decoder(base: Any, decoded: Any, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -152,4 +148,4 @@ def _behind_decoder(base: Any, decoded: Any, hidden: Tensor, targets: Tensor) ->
             del decoder.forward
         else:
             decoder.forward = own
-    return _cross_entropy(logits, targets)
+    return cross_entropy(logits, targets)

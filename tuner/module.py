@@ -26,6 +26,7 @@ from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
 from tuner.devices import blocks, check_placement, is_sharded, shard, whole_base
 from tuner.errors import UserError
+from tuner.fused import fuse
 from tuner.generate import generate, stop_ids
 from tuner.heads import Head
 from tuner.heads.lora import LoRA
@@ -146,6 +147,7 @@ class ChatTuner(L.LightningModule):
                 block.compile(dynamic=True)  # rows of every length, compiled once
         else:
             attend_by_row(self.model)
+            fuse(self.model)
         # Lightning keeps the mode it finds, and a loaded base is in evaluation mode: without this
         # there would be no dropout.
         self.model.train()

@@ -17,6 +17,7 @@ from tuner.attention import attend_by_row
 from tuner.backbone import Quantize, checkpoint_activations, load_config
 from tuner.data.batching import Batch
 from tuner.errors import UserError
+from tuner.fused import fuse
 from tuner.loss import summed_loss
 from tuner.module import BASE_DTYPES, ChatTuner
 from tuner.tracking import Tracker
@@ -201,6 +202,7 @@ def _outline(module: ChatTuner, head: Head, dtype: torch.dtype) -> tuple[Any, di
         model = head.apply(base, Path(module.init_adapter) if module.init_adapter else None)
     if not module.compile_blocks:
         attend_by_row(model)
+        fuse(model)
     return model.train(), sizes
 
 
