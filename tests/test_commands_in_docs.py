@@ -20,7 +20,7 @@ from tuner.tools.preview import Preview
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FITS = {"fit", "validate", "test", "predict"}
-NAMED = re.compile(r"tuner \w+")
+NAMED = re.compile(r"tuner (\w+|--help)")
 OURS = ("make ", "python ", "tuner ", "pip ", "torchrun ", "sbatch ")
 
 
