@@ -30,8 +30,8 @@ POLICY = (
 )
 # What the page asks for. Gradio's server has more doors, such as those for uploads and files.
 PATHS = (
-    "/assets/", "/static/", "/theme.css", "/manifest.json", "/favicon.ico", "/gradio_api/heartbeat/",
-    "/gradio_api/queue/join", "/gradio_api/queue/data",
+    "/assets/", "/static/", "/theme.css", "/manifest.json", "/favicon.ico",
+    "/gradio_api/heartbeat/", "/gradio_api/queue/join", "/gradio_api/queue/data",
 )  # fmt: skip
 WAITING = "…"
 AT_ONCE = 20  # answers that are written or waited for; each takes a thread, of which there are 40
