@@ -222,7 +222,7 @@ def _page(begin: Callable[[], Visit]) -> Any:
             concurrency_limit=AT_ONCE,
         )
         for button, act, outputs in ((stop, halt, None), (forget, begin_anew, sides)):
-            button.click(act, visit, outputs, queue=False, api_visibility="private")
+            button.click(act, visit, outputs, api_visibility="private", show_progress="hidden")
     return page
 
 
