@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
 from tuner.chat.speaker import Said
@@ -140,7 +142,8 @@ def build_app(begin: Callable[[], Visit], host: str, password: str | None) -> AS
     except ImportError as error:
         raise UserError("--web needs Gradio, which is missing: pip install 'tuner[web]'") from error
     app = gradio.mount_gradio_app(
-        FastAPI(openapi_url=None),
+        # Where its parent cares for CORS, Gradio does not; its own would let other sites read.
+        FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)]),
         _page(begin),
         path="/",
         footer_links=[],
