@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from comparisons import HOSTILE
 from speakers import Scripted
 from starlette.testclient import TestClient
@@ -23,7 +22,7 @@ from tuner.chat.history import History
 from tuner.chat.page import POLICY, Visit, build_app
 from tuner.chat.settings import Settings
 from tuner.chat.talk import Talk
-from tuner.server import address, listen
+from tuner.server import Server, address, listen, settings
 from tuner.visible import visible
 
 PATIENCE = 20  # seconds
@@ -67,11 +66,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         return Visit(Talk(speaking, Settings()), History(folder, "lora"))
 
     taken = listen("127.0.0.1", 0)
-    config = uvicorn.Config(
-        build_app(begin, "127.0.0.1", None), ws="none", log_level="warning",
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = Server(settings(build_app(begin, "127.0.0.1", None)))
     thread = threading.Thread(target=server.run, args=[[taken]])
     thread.start()
     yield Page(address("127.0.0.1", taken), speaker, folder)

@@ -40,7 +40,10 @@ AT_ONCE = 20  # answers that are written or waited for; each takes a thread, of 
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # Gradio's own would come from elsewhere
 FIXED = ["ui-monospace", "monospace"]
 STYLE = """
-.said .message { white-space: pre-wrap; overflow-wrap: anywhere; }
+.said { height: 60vh !important; }
+.said .message { white-space: normal; }
+.said .message-content { white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 700px) { .said { height: 36vh !important; } }
 """
 
 
@@ -173,7 +176,6 @@ def _page(begin: Callable[[], Visit]) -> Any:
                     latex_delimiters=[],
                     allow_tags=False,
                     buttons=[],
-                    height="60vh",
                     min_width=320,
                     elem_classes="said",
                 )
@@ -181,9 +183,9 @@ def _page(begin: Callable[[], Visit]) -> Any:
             ]
         question = gradio.Textbox(label="Message", max_lines=8, autofocus=True)
         with gradio.Row():
-            send = gradio.Button("Send", variant="primary")
-            stop = gradio.Button("Stop")
-            forget = gradio.Button("New conversation")
+            send = gradio.Button("Send", variant="primary", min_width=80)
+            stop = gradio.Button("Stop", min_width=80)
+            forget = gradio.Button("New conversation", min_width=80)
         with gradio.Accordion("Settings", open=False):
             system = gradio.Textbox(
                 talk.system or "", label="System prompt", placeholder="the run's own", lines=2
@@ -215,17 +217,18 @@ def _page(begin: Callable[[], Visit]) -> Any:
                 here.forget()
             return {side: [] for side in sides}
 
+        quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
         gradio.on(
             [send.click, question.submit],
             answer,
             [question, visit, system, *drawn],
             [question, visit, *sides],
-            api_visibility="private",
-            show_progress="hidden",
             concurrency_limit=AT_ONCE,
+            **quiet,
         )
-        for button, act, outputs in ((stop, halt, None), (forget, begin_anew, sides)):
-            button.click(act, visit, outputs, api_visibility="private", show_progress="hidden")
+        stop.click(halt, visit, **quiet)
+        # A side of the page has a button of its own to clear it.
+        gradio.on([forget.click, *(side.clear for side in sides)], begin_anew, visit, sides, **quiet)
     return page
 
 
