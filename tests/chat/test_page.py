@@ -5,15 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
+from browsing import until
+from chatting import Page
 from comparisons import HOSTILE
 from speakers import Scripted
 from starlette.testclient import TestClient
@@ -22,69 +22,10 @@ from tuner.chat.history import History
 from tuner.chat.page import POLICY, Visit, build_app
 from tuner.chat.settings import Settings
 from tuner.chat.talk import Talk
-from tuner.server import Server, address, listen, settings
 from tuner.visible import visible
 
 PATIENCE = 20  # seconds
 DRAWN = (0, 1, 256, 12345)  # temperature, top_p, max_new_tokens, seed
-
-
-class Slow(Scripted):
-    """Says a word only while it may."""
-
-    def __init__(self) -> None:
-        super().__init__({})
-        self.may = threading.Event()
-
-    def say(self, *args: Any) -> Any:
-        for said in super().say(*args):
-            yield said
-            while not self.may.wait(0.01):
-                yield said
-
-
-@dataclass
-class Page:
-    """A running page, and what is behind it."""
-
-    url: str
-    speaker: Slow
-    folder: Path
-
-    def transcripts(self) -> list[list[dict[str, Any]]]:
-        files = [file.read_text().splitlines() for file in self.folder.glob("*.jsonl")]
-        return [[json.loads(row) for row in rows] for rows in files]
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    folder, speaker = tmp_path_factory.mktemp("kept"), Slow()
-    speaker.names = ["base", "lora"]
-    speaking: Any = speaker
-
-    def begin() -> Visit:
-        return Visit(Talk(speaking, Settings()), History(folder, "lora"))
-
-    taken = listen("127.0.0.1", 0)
-    server = Server(settings(build_app(begin, "127.0.0.1", None)))
-    thread = threading.Thread(target=server.run, args=[[taken]])
-    thread.start()
-    yield Page(address("127.0.0.1", taken), speaker, folder)
-    server.should_exit = True
-    thread.join()
-
-
-@pytest.fixture
-def page(running: Page) -> Page:
-    """The page, with no transcripts, and a speaker that has said nothing."""
-    for file in running.folder.glob("*.jsonl"):
-        file.unlink()
-    speaker = running.speaker
-    speaker.asked.clear()
-    speaker.stopped = 0
-    speaker.may.set()
-    speaker.replies = {"base": "I am the base", "lora": "I am the run"}
-    return running
 
 
 @dataclass
@@ -129,13 +70,6 @@ class Visitor:
         if not last["success"]:
             return last["output"]["error"]
         return [texts(side) for side in last["output"]["data"][2:]]
-
-
-def until(check: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not check():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def texts(side: list[dict[str, Any]]) -> list[str]:
@@ -264,7 +198,7 @@ def test_the_page_names_nothing_that_is_elsewhere(page: Page) -> None:
     assert not re.search(r"@import|url\((?!['\"]data:)", style)
 
 
-def test_others_need_the_password(running: Page) -> None:
+def test_others_need_the_password() -> None:
     def begin() -> Visit:
         speaking: Any = Scripted({"lora": "x"})
         return Visit(Talk(speaking, Settings()), History(None, "lora"))

@@ -228,7 +228,8 @@ def _page(begin: Callable[[], Visit]) -> Any:
         )
         stop.click(halt, visit, **quiet)
         # A side of the page has a button of its own to clear it.
-        gradio.on([forget.click, *(side.clear for side in sides)], begin_anew, visit, sides, **quiet)
+        away = [forget.click, *(side.clear for side in sides)]
+        gradio.on(away, begin_anew, visit, sides, **quiet)
     return page
 
 
