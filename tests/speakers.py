@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
@@ -53,3 +54,17 @@ class Scripted:
             raise
         reason = "length" if len(words) > len(kept) else "eos" if text.strip() else "empty"
         yield Said(" ".join(kept).strip(), reason, len(kept), 0.1 * len(kept))
+
+
+class Slow(Scripted):
+    """Says a word only while it may."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.may = threading.Event()
+
+    def say(self, *args: Any) -> Any:
+        for said in super().say(*args):
+            yield said
+            while not self.may.wait(0.01):
+                yield said

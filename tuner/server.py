@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import errno
 import ipaddress
@@ -21,6 +22,7 @@ from tuner.errors import UserError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+FINISH = 1  # seconds that an answer has when the server ends
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 HEADERS = {
     "cache-control": "no-store",
@@ -156,6 +158,20 @@ def can_show() -> bool:
     )
 
 
+class Server(uvicorn.Server):
+    """Ends although a page listens to answers that do not."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let answers be finished for a moment, then hang up."""
+        asyncio.get_running_loop().call_later(FINISH, self._hang_up)
+        await super().shutdown(sockets)
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
 def serve(app: ASGIApp, taken: socket.socket) -> None:
     """Answer requests until the process is stopped by Ctrl+C or a signal.
 
@@ -163,13 +179,17 @@ def serve(app: ASGIApp, taken: socket.socket) -> None:
         app: what answers.
         taken: the socket, from `listen`.
     """
-    config = uvicorn.Config(
+    with suppress(KeyboardInterrupt):
+        Server(settings(app)).run(sockets=[taken])
+
+
+def settings(app: ASGIApp) -> uvicorn.Config:
+    """How the server of a page is set up."""
+    return uvicorn.Config(
         app,
         ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=2,  # seconds
+        timeout_graceful_shutdown=FINISH + 4,
     )
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[taken])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +45,7 @@ class History:
         if self.folder is None:
             return
         name = f"{re.sub(r'[^A-Za-z0-9@._-]+', '-', run)}-{time.strftime('%Y%m%dT%H%M%S')}"
-        self.transcript = self.folder / f"{name}-{os.getpid()}.jsonl"
+        self.transcript = self.folder / f"{name}-{secrets.token_hex(4)}.jsonl"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._append(LINES, "")

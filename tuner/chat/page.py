@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-import os
+import html
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tuner.chat.settings import Settings
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
+
+from tuner.chat.speaker import Said
 from tuner.errors import UserError
 from tuner.server import Guard, Password
 from tuner.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from tuner.chat.history import History
     from tuner.chat.talk import Talk, Turn
 
-# Gradio's own files alone; its page needs inline scripts. Replies are shown as plain text.
+# Gradio's own files alone; its page needs inline scripts and styles.
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "connect-src 'self'; img-src 'self' data:; font-src 'self' data:; manifest-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; img-src 'self' data:; font-src 'self'; manifest-src 'self'; "
+    "form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
 )
+# What the page asks for. Gradio's server has more doors, such as those for uploads and files.
+PATHS = (
+    "/assets/", "/static/", "/theme.css", "/manifest.json", "/favicon.ico",
+    "/gradio_api/heartbeat/", "/gradio_api/queue/join", "/gradio_api/queue/data",
+)  # fmt: skip
+WAITING = "…"
+AT_ONCE = 20  # answers that are written or waited for; each takes a thread, of which there are 40
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # Gradio's own would come from elsewhere
 FIXED = ["ui-monospace", "monospace"]
-SYSTEM = "System prompt (empty: the run's own)"
+STYLE = """
+.said { height: 60vh !important; }
+.said .message { white-space: normal; }
+.said .message-content { white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 700px) { .said { height: 36vh !important; } }
+"""
 
 
 class Visit:
@@ -36,10 +52,11 @@ class Visit:
 
     Args:
         talk: the conversation.
+        history: keeps its turns.
     """
 
-    def __init__(self, talk: Talk) -> None:
-        self.talk = talk
+    def __init__(self, talk: Talk, history: History) -> None:
+        self.talk, self.history = talk, history
         self.forget()
 
     def forget(self) -> None:
@@ -47,139 +64,175 @@ class Visit:
         self.talk.reset()
         self.stopped = True
         # What each system's side of the page shows, as Gradio has it.
-        self.shown: dict[str, list[dict[str, str]]] = {name: [] for name in self.talk.names}
+        self.shown: dict[str, list[dict[str, Any]]] = {name: [] for name in self.talk.names}
 
-    def answer(
-        self, text: str, settings: Settings, system: str, history: History
-    ) -> Generator[None]:
+    def answer(self, text: str, system: str, settings: Sequence[object]) -> Generator[None]:
         """Let all systems answer; after each token, `shown` has it.
 
         Args:
             text: the question.
-            settings: how replies are drawn.
             system: the system prompt; empty for that of the run's rendering.
-            history: keeps the turn.
+            settings: how replies are drawn, in the order of `Settings`.
 
         Raises:
-            UserError: the question or the system prompt does not fit.
+            UserError: the question, the system prompt or a setting does not fit.
         """
-        talk, self.stopped = self.talk, False
-        talk.settings = settings
+        talk, sides = self.talk, self.shown
+        names = asdict(talk.settings)
+        pairs = (f"{name} {value}" for name, value in zip(names, settings, strict=True))
+        talk.settings = talk.settings.changed(" ".join(pairs))
         talk.instruct(system)
         turn = talk.ask(text)
-        for name in talk.names:
-            self.shown[name].append(_said("user", turn.message.content))
+        self.stopped = False
+        for side in sides.values():
+            side += [_said("user", turn.message.content), _said("assistant", WAITING)]
         yield
         try:
-            for name in talk.names:
-                if not self.stopped:
-                    yield from self._reply(turn, name)
+            for name, side in sides.items():
+                yield from self._reply(turn, name, side)
         finally:
-            history.answered(turn)
+            self.history.answered(turn)
 
-    def _reply(self, turn: Turn, name: str) -> Generator[None]:
-        side = self.shown[name]
-        side.append(_said("assistant", "…"))
-        with closing(self.talk.reply(turn, name)) as saids:
-            for said in saids:
-                side[-1] = _said("assistant", said.text or "…")
-                yield
-                if self.stopped:
-                    break
-        said, forgotten = turn.said[name], turn.forgotten[name]
-        remarks = [said.remark, f"(without {forgotten} older turns)" if forgotten else ""]
-        side[-1] = _said("assistant", "\n\n".join(filter(None, (said.text, *remarks))))
+    def _reply(self, turn: Turn, name: str, side: list[dict[str, Any]]) -> Generator[None]:
+        said, forgotten = Said(), turn.forgotten[name]
+        try:
+            if not self.stopped:
+                with closing(self.talk.reply(turn, name)) as saids:
+                    for said in saids:
+                        if self.stopped:
+                            break
+                        side[-1] = _said("assistant", said.text or WAITING)
+                        yield
+        finally:
+            remarks = [said.remark, f"(without {forgotten} older turns)" if forgotten else ""]
+            side[-1] = _said("assistant", "\n\n".join(filter(None, (said.text, *remarks))))
         yield
 
 
-def build_app(
-    begin: Callable[[], Talk], history: History, host: str, password: str | None
-) -> ASGIApp:
+class Doors:
+    """Lets requests in that the page itself makes; there is nothing else here.
+
+    Args:
+        app: Gradio's server.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer that there is no such page."""
+        path = scope.get("path", "/")  # the server's own word on start and end has none
+        if path == "/" or path.startswith(PATHS):
+            await self.app(scope, receive, send)
+        else:
+            await PlainTextResponse("there is no such page", 404)(scope, receive, send)
+
+
+def build_app(begin: Callable[[], Visit], host: str, password: str | None) -> ASGIApp:
     """The page, for people who each have a conversation of their own.
 
     Args:
         begin: a new conversation.
-        history: keeps all turns.
         host: name or address that the server listens on.
         password: what people have to know; null where nobody but this machine's users can come.
 
     Raises:
         UserError: Gradio is missing.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # is read when it is imported
     try:
         import gradio
         from fastapi import FastAPI
     except ImportError as error:
         raise UserError("--web needs Gradio, which is missing: pip install 'tuner[web]'") from error
-    app = FastAPI(openapi_url=None)
-    gradio.mount_gradio_app(
-        app,
-        _page(begin, history),
+    app = gradio.mount_gradio_app(
+        # Where its parent cares for CORS, Gradio does not; its own would let other sites read.
+        FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)]),
+        _page(begin),
         path="/",
         footer_links=[],
+        run_history=False,
+        show_error=False,  # what is no UserError is for the terminal
         ssr_mode=False,
-        show_error=True,
-        max_file_size=1,  # byte; nothing is to be uploaded
+        mcp_server=False,
+        enable_monitoring=False,
         theme=gradio.themes.Base(font=FONTS, font_mono=FIXED),
+        css=STYLE,
     )
-    guarded = Guard(app, host, POLICY)
+    guarded = Guard(Doors(app), host, POLICY)
     return guarded if password is None else Password(guarded, password)
 
 
-def _page(begin: Callable[[], Talk], history: History) -> Any:
+def _page(begin: Callable[[], Visit]) -> Any:
     import gradio
 
-    talk = begin()
+    talk = begin().talk
     with gradio.Blocks(title=f"Chat with {talk.names[-1]}", analytics_enabled=False) as page:
         visit = gradio.State()
         with gradio.Row():
             sides = [
-                gradio.Chatbot(label=name, render_markdown=False, buttons=["copy"], height="60vh")
+                gradio.Chatbot(
+                    label=name,
+                    render_markdown=False,
+                    latex_delimiters=[],
+                    allow_tags=False,
+                    buttons=[],
+                    min_width=320,
+                    elem_classes="said",
+                )
                 for name in talk.names
             ]
-        question = gradio.Textbox(label="Message", lines=2, max_lines=8, autofocus=True)
+        question = gradio.Textbox(label="Message", max_lines=8, autofocus=True)
         with gradio.Row():
-            send = gradio.Button("Send", variant="primary")
-            stop = gradio.Button("Stop")
-            forget = gradio.Button("New conversation")
+            send = gradio.Button("Send", variant="primary", min_width=80)
+            stop = gradio.Button("Stop", min_width=80)
+            forget = gradio.Button("New conversation", min_width=80)
         with gradio.Accordion("Settings", open=False):
-            system = gradio.Textbox(talk.system or "", label=SYSTEM, lines=2)
+            system = gradio.Textbox(
+                talk.system or "", label="System prompt", placeholder="the run's own", lines=2
+            )
             with gradio.Row():
                 drawn = [
-                    gradio.Number(
-                        value, label=name, precision=0 if isinstance(value, int) else None
-                    )
+                    gradio.Number(value, label=name, precision=None if type(value) is float else 0)
                     for name, value in asdict(talk.settings).items()
                 ]
 
-    def come() -> Visit:
-        return Visit(begin())
+        def answer(text: str, here: Visit | None, instruction: str, *drawn: Any) -> Generator[Any]:
+            here = here or begin()
+            typed: Any = ""  # is cleared once, as the next message may be typed meanwhile
+            try:
+                for _ in here.answer(text, instruction, drawn):
+                    yield typed, here, *here.shown.values()
+                    typed = gradio.skip()
+            except UserError as error:
+                # Gradio takes a message for HTML.
+                message = html.escape(str(error))
+                raise gradio.Error(message, title="", print_exception=False) from error
 
-    def answer(text: str, here: Visit, instruction: str, *values: Any) -> Generator[Any]:
-        try:
-            settings = Settings(*values)
-            for _ in here.answer(text, settings, instruction, history):
-                yield "", *here.shown.values()
-        except UserError as error:
-            raise gradio.Error(str(error), title="", print_exception=False) from error
+        def halt(here: Visit | None) -> None:
+            if here:
+                here.stopped = True
 
-    def halt(here: Visit) -> None:
-        here.stopped = True
+        def begin_anew(here: Visit | None) -> Any:
+            if here:
+                here.forget()
+            return {side: [] for side in sides}
 
-    def begin_anew(here: Visit) -> list[Any]:
-        here.forget()
-        return list(here.shown.values())
-
-    private: Any = {"api_visibility": "private"}
-    with page:
-        page.load(come, outputs=visit, **private)
-        asked = [question, visit, system, *drawn]
-        gradio.on([send.click, question.submit], answer, asked, [question, *sides], **private)
-        stop.click(halt, visit, queue=False, **private)
-        forget.click(begin_anew, visit, sides, queue=False, **private)
+        quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
+        gradio.on(
+            [send.click, question.submit],
+            answer,
+            [question, visit, system, *drawn],
+            [question, visit, *sides],
+            concurrency_limit=AT_ONCE,
+            **quiet,
+        )
+        stop.click(halt, visit, **quiet)
+        # A side of the page has a button of its own to clear it.
+        away = [forget.click, *(side.clear for side in sides)]
+        gradio.on(away, begin_anew, visit, sides, **quiet)
     return page
 
 
-def _said(role: str, text: str) -> dict[str, str]:
-    return {"role": role, "content": visible(text)}
+def _said(role: str, text: str) -> dict[str, Any]:
+    """A message for Gradio, which takes every text for HTML, and a bare one for indented code."""
+    return {"role": role, "content": [{"type": "text", "text": html.escape(visible(text))}]}

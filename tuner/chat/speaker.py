@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tuner.evaluation.systems import System
 
 PARTIAL = "\ufffd"  # what the bytes of a character are decoded to as long as some are missing
+PATIENCE = 0.5  # seconds without a token after which whoever listens can say stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +111,22 @@ class Speaker:
             draw: number of the question in the chat.
 
         Yields:
-            The reply so far, after each token; the last one is the whole.
+            The reply so far, after each token, and now and then while none comes, as where others
+            are being answered; the last one is the whole.
 
         Raises:
             UserError: memory ran out.
         """
         said: SimpleQueue[Said | BaseException] = SimpleQueue()
-        stop = Event()
+        stop, newest = Event(), Said()
         self._thread.submit(self._write, name, header, settings, draw, said, stop)
         try:
             while True:
-                found = said.get()
+                try:
+                    found = said.get(timeout=PATIENCE)
+                except Empty:
+                    yield newest
+                    continue
                 if isinstance(found, torch.OutOfMemoryError):
                     raise UserError(
                         "out of memory. /reset forgets what was said; a smaller --dtype, such as "
@@ -128,8 +134,8 @@ class Speaker:
                     ) from found
                 if isinstance(found, BaseException):
                     raise found
-                yield found
-                if found.stop_reason != "stopped":
+                yield (newest := found)
+                if newest.stop_reason != "stopped":
                     return
         finally:
             stop.set()

@@ -7,7 +7,6 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +77,7 @@ def chat(args: Sequence[str] | None) -> None:
         raise UserError(f"{options.run} names several runs; name one of them, such as lora@2")
     history = History(options.history, systems[-1].name)
     if options.web:
-        _serve(systems, settings, history, options)
+        _serve(systems, settings, options)
         return
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="replace")  # pyright: ignore  # whatever bytes come in or go out
@@ -92,15 +91,19 @@ def _speaker(systems: list[System], options: Any) -> Speaker:
     return Speaker(systems, getattr(torch, options.dtype), device)
 
 
-def _serve(systems: list[System], settings: Settings, history: History, options: Any) -> None:
-    from tuner.chat.page import build_app
+def _serve(systems: list[System], settings: Settings, options: Any) -> None:
+    from tuner.chat.page import Visit, build_app
     from tuner.server import LOOPBACK, address, can_show, listen, serve
 
     taken = listen(options.host, options.port)
     password = None if options.host in LOOPBACK else secrets.token_urlsafe(16)
     speaker = _speaker(systems, options)
-    begin = partial(Talk, speaker, settings, options.system)
-    app = build_app(begin, history, options.host, password)
+
+    def begin() -> Visit:
+        talk = Talk(speaker, settings, options.system)
+        return Visit(talk, History(options.history, systems[-1].name))
+
+    app = build_app(begin, options.host, password)
     where = address(options.host, taken)
     print(f"Chat at {where}; Ctrl+C ends", flush=True)
     if password is not None:

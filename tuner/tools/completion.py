@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import capture_parser
 
@@ -38,8 +38,11 @@ def completion(args: Sequence[str] | None) -> None:
 def _parser_of(module: str, command: str) -> Parser:
     """The parser of a command; preview and plan have that of `fit` inside theirs."""
     found = _captured(module)
-    inner = getattr(found._subcommands_action, "_name_parser_map", None)
-    return found if inner is None else inner.get(command, inner["fit"])
+    action = found._subcommands_action  # pyright: ignore[reportPrivateUsage]  # there is no other way
+    if action is None:
+        return found
+    inner: Any = action.choices
+    return inner.get(command, inner["fit"])
 
 
 @cache
