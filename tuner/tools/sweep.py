@@ -229,12 +229,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        return run(lambda: sweep(sys.argv[1:] if args is None else args))
-    except KeyboardInterrupt:
-        code = 130
+        code = run(lambda: sweep(sys.argv[1:] if args is None else args))
     except Stopped:
         code = 143
     finally:
         signal.signal(signal.SIGTERM, before)
-    print("\nStopped. The same command goes on.", file=sys.stderr)
+    if code in (130, 143):
+        print("\nStopped. The same command goes on.", file=sys.stderr)
     return code
