@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,10 +37,21 @@ def define(tmp_path: Path) -> Callable[..., Definition]:
     return make
 
 
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without a study; making its tables takes longer than most tests."""
+    file = tmp_path_factory.mktemp("tables") / "sweep.sqlite"
+    open_storage(sqlite_url(file))
+    return file
+
+
 @pytest.fixture
-def join(tmp_path: Path, define: Callable[..., Definition]) -> Iterator[Callable[..., Queue]]:
+def join(
+    tmp_path: Path, define: Callable[..., Definition], tables: Path
+) -> Iterator[Callable[..., Queue]]:
     """Opens the queue of a sweep, each time as another worker on a machine of its own."""
     workers: list[Queue] = []
+    shutil.copy(tables, tmp_path)
 
     def call(definition: Definition | None = None, machine: str = "") -> Queue:
         folder = tmp_path / (machine or f"machine-{len(workers)}")
