@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 MERGED = """\
     from transformers import pipeline
 
-    chat = pipeline("text-generation", "{folder}")
+    chat = pipeline("text-generation", {folder})
     print(chat({prompt})[0]["generated_text"]{last})
 """
 ADAPTER = """\
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer{more}
 
-    model = AutoPeftModelForCausalLM.from_pretrained("{folder}"{bits})
-    tokenizer = AutoTokenizer.from_pretrained("{folder}")
+    model = AutoPeftModelForCausalLM.from_pretrained({folder}{bits})
+    tokenizer = AutoTokenizer.from_pretrained({folder})
 """
 BITS = {
     None: "",
@@ -133,13 +133,14 @@ def licence_of(base: str, revision: str | None) -> str | None:
         file = place / "README.md"
         if not place.is_dir():
             file = Path(hf_hub_download(base, "README.md", revision=revision))
-        found: Any = ModelCard.load(file, ignore_metadata_errors=True).data.license
+        found = ModelCard.load(file, ignore_metadata_errors=True).data.get("license")
     except Exception:  # no such file, no connection, or a header that is none
         return None
     return str(found) if found else None
 
 
-def _code(system: System, folder: str, form: str, chat: bool) -> str:
+def _code(system: System, name: str, form: str, chat: bool) -> str:
+    folder = json.dumps(name)  # whatever a folder is called, this is a string of Python
     if form == "adapter":
         more = ", BitsAndBytesConfig" if system.quantize else ""
         return ADAPTER.format(folder=folder, more=more, bits=BITS[system.quantize])
