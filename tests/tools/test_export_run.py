@@ -280,15 +280,15 @@ def test_sigterm_leaves_nothing(
 def test_a_full_disk_is_one_message(
     lora: Path, export: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said = "I/O error: No space left on device (os error 28)"
+
     def full(*_: object) -> None:
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+        raise SafetensorError(said)
 
     monkeypatch.setattr(write, "_write_weights", full)
     code, _, err, folder = export(lora)
     assert code == 2
-    assert err == (
-        f"error: cannot write to {folder.parent}: I/O error: No space left on device (os error 28)\n"
-    )
+    assert err == f"error: cannot write to {folder.parent}: {said}\n"
     assert not list(folder.parent.iterdir())
 
 
