@@ -158,12 +158,17 @@ def test_the_code_on_an_adapters_card_loads_it(
     trained: Trained,
     tiny_base: Path,
     export: Any,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = trained(name, f"--model.base={'pico' if name == 'nf4' else tiny_base}", option)
-    code, out, _, folder = export(run, "--form=adapter")
+    pinned = tmp_path / "pinned" / "version_0"
+    shutil.copytree(run, pinned)
+    write_record(pinned, read_record(pinned) | {"revision": "v1"})
+    code, out, _, folder = export(pinned, "--form=adapter")
     assert code == 0
-    assert {f.name for f in folder.iterdir()} == TEXTS | WORDS | set(write.WEIGHTS)
+    assert {f.name for f in folder.iterdir()} == TEXTS | WORDS | {write.CONFIG, write.WEIGHTS}
+    assert json.loads((folder / write.CONFIG).read_text())["revision"] == "v1"
     assert float(re.findall(r"differ by up to (\S+),", out)[0]) < 1e-4
     monkeypatch.chdir(folder.parent)
     names: dict[str, Any] = {}
@@ -176,10 +181,9 @@ def test_the_code_on_an_adapters_card_loads_it(
 
 @pytest.mark.parametrize("bits", ["nf4", "int8"])
 def test_a_quantised_run_is_merged_into_what_it_was_trained_on(
-    bits: str, trained: Trained, tiny_base: Path, export: Any
+    bits: str, trained: Trained, export: Any
 ) -> None:
-    base = "pico" if bits == "int8" else tiny_base
-    run = trained(bits, f"--model.base={base}", f"--model.quantize={bits}")
+    run = trained(bits, "--model.base=pico", f"--model.quantize={bits}")
     code, _, _, folder = export(run, "--dtype=float32")
     assert code == 0
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())

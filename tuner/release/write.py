@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Form = Literal["merged", "adapter"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 MOST_NEW_TOKENS = 256  # as eval.py has it; where there is no number, transformers stops after 20
-WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def release(
@@ -168,8 +168,11 @@ def _write_weights(
         model.generation_config = settings
         model.save_pretrained(str(part))
     else:
-        for name in WEIGHTS:
-            shutil.copyfile(system.trained / name, part / name)
+        shutil.copyfile(system.trained / WEIGHTS, part / WEIGHTS)
+        config = json.loads((system.trained / CONFIG).read_text(encoding="utf-8"))
+        # Which base it belongs to, for those who let peft load that.
+        config["revision"] = system.revision
+        _write(part / CONFIG, json.dumps(config, indent=2) + "\n")
         settings.save_pretrained(str(part))
     model = None  # before the next one is loaded
     gc.collect()
