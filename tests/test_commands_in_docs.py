@@ -23,6 +23,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 FITS = {"fit", "validate", "test", "predict"}
 NAMED = re.compile(r"tuner (\w+|--help)")
 OURS = ("make ", "python ", "tuner ", "pip ", "torchrun ", "sbatch ")
+THEIRS = ("python convert_hf_to_gguf.py ",)  # a script of llama.cpp
 
 
 def commands(page: Path) -> list[str]:
@@ -34,7 +35,8 @@ def commands(page: Path) -> list[str]:
     quoted = [found for found in re.findall(r"`([^`\n]+)`", text) if " " in found]
     written = [re.sub(r"\s+#.*", "", line) for line in [*lines, *quoted]]
     # A program's name and a command alone, such as `tuner rate`, is a name.
-    return [line for line in written if line.startswith(OURS) and not NAMED.fullmatch(line)]
+    ours = [line for line in written if line.startswith(OURS) and not line.startswith(THEIRS)]
+    return [line for line in ours if not NAMED.fullmatch(line)]
 
 
 def options_of(program: str, words: Sequence[str]) -> None:

@@ -35,7 +35,8 @@ def trainer(folder: Path, data: Path) -> Trained:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("sys.argv", ["train.py"])
                 assert main([*arguments, *asked[1:]]) == 0
-            found[asked] = folder / "logs" / name / "version_0"
+            version = [other for other, *_ in found].count(name)
+            found[asked] = folder / "logs" / name / f"version_{version}"
         return found[asked]
 
     return train

@@ -95,7 +95,7 @@ def run(command: Callable[[], None]) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     except Exception as error:
-        reason = _disk_error(error)
+        reason = disk_error(error)
         if reason is None:
             raise
         if isinstance(error.__context__, UserError):  # the same disk, said before
@@ -158,8 +158,12 @@ def follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _disk_error(error: Exception) -> str | None:
-    """What the disk said; libraries outside Python pass it on in words of their own."""
+def disk_error(error: Exception) -> str | None:
+    """What a full, failing or locked disk said; null where it was something else.
+
+    Args:
+        error: of any library; those outside Python pass it on in words of their own.
+    """
     said = str(error)
     return said if any(reason in said for reason in DISK) else None
 

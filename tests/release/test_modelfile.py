@@ -100,7 +100,7 @@ def test_ollama_is_given_the_runs_own_prompts(
     tokenizer.chat_template = template or tokenizer.chat_template
     pieces = find_pieces(prompt, tokenizer, BUILT_IN)
     assert pieces is not None
-    text = modelfile(pieces, ["</s>"], 100_000, "lora")
+    text = modelfile(pieces, ["</s>"], 100_000)
     (found,) = re.findall(r'^TEMPLATE """(.*)"""$', text, re.DOTALL | re.MULTILINE)
     seen = 0
     for turns in BUILT_IN:
@@ -120,7 +120,7 @@ def test_ollama_is_given_the_runs_own_prompts(
 def test_what_is_not_written_turn_by_turn_has_no_template(prompt: Prompt, tokenizer: Any) -> None:
     tokenizer.chat_template = NUMBERED
     assert find_pieces(prompt, tokenizer, BUILT_IN) is None
-    text = modelfile(None, ["</s>"], None, "lora")
+    text = modelfile(None, ["</s>"], None)
     assert "\nTEMPLATE" not in text
     assert "cannot be written as a TEMPLATE" in text
 

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from trained import Trained, trainer
 
 
 @pytest.fixture(scope="session")
 def pico_logs(tmp_path_factory: pytest.TempPathFactory, rows_file: Callable[..., Path]) -> Path:
-    """A folder of runs with a short LoRA run on pico, `lora`."""
-    from tuner.cli import main
+    """A folder of runs with a short LoRA run on pico, `lora`, alone in it."""
+    train = trainer(tmp_path_factory.mktemp("pico"), rows_file(40))
+    return train("lora", "--model.base=pico", "--trainer.max_steps=2").parents[1]
 
-    folder = tmp_path_factory.mktemp("pico")
-    options = {
-        "name": "lora",
-        "model.base": "pico",
-        "data.source": "Conversations",
-        "data.source.path": rows_file(40),
-        "data.batch_size": 4,
-        "data.cache_dir": folder / "cache",
-        "trainer.default_root_dir": folder / "logs",
-        "trainer.accelerator": "cpu",
-        "trainer.max_steps": 2,
-        "trainer.enable_progress_bar": "false",
-        "trainer.enable_model_summary": "false",
-        "optimizer.lr": 0.02,
-        "samples.count": 0,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py"])
-        assert main(["fit", *(f"--{key}={value}" for key, value in options.items())]) == 0
-    return folder / "logs"
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, rows_file: Callable[..., Path]) -> Trained:
+    """Trains a run of some options once for all tests."""
+    return trainer(tmp_path_factory.mktemp("runs"), rows_file(40))
+
+
+@pytest.fixture(scope="session")
+def lora(trained: Trained) -> Path:
+    """The folder of a LoRA run on pico."""
+    return trained("lora", "--model.base=pico")

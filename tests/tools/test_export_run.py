@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from peft import AutoPeftModelForCausalLM
-from trained import Trained, trainer
+from safetensors import SafetensorError
+from trained import Trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.evaluation.made import REFERENCE, made
@@ -24,7 +24,7 @@ from tuner.data.encode import encode_header
 from tuner.evaluation.systems import System, find_system
 from tuner.generate import generate, stop_ids
 from tuner.release import write
-from tuner.release.prompts import own_prompts
+from tuner.release.prompts import BUILT_IN, own_prompts
 from tuner.runs import read_record, write_record
 from tuner.tools.export import main
 
@@ -32,22 +32,12 @@ TEXTS = {"README.md", "chat_template.jinja", "generation_config.json", "prompt.j
 WORDS = {"tokenizer.json", "tokenizer_config.json"}
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, rows_file: Callable[..., Path]) -> Trained:
-    return trainer(tmp_path_factory.mktemp("runs"), rows_file(40))
-
-
-@pytest.fixture(scope="module")
-def lora(trained: Trained) -> Path:
-    return trained("lora", "--model.base=pico")
-
-
 @pytest.fixture
 def export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Calls the command; returns its exit code, output, errors and the folder."""
 
-    def call(run: object, *options: str) -> tuple[int, str, str, Path]:
-        target = tmp_path / "exports" / "mine"
+    def call(run: object, *options: str, name: str = "mine") -> tuple[int, str, str, Path]:
+        target = tmp_path / "exports" / name
         capsys.readouterr()
         code = main([str(run), f"--to={target}", f"--logs={tmp_path}", *options])
         said = capsys.readouterr()
@@ -137,7 +127,7 @@ def test_a_merged_run_is_a_model_of_its_own(lora: Path, export: Any) -> None:
 def test_the_code_on_a_merged_card_answers(
     lora: Path, export: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = export(lora, "--dtype=float32")[3]
+    folder = export(lora, "--dtype=float32", name="a \"b\" 'c' \\n\n# {{ d }} ü")[3]
     monkeypatch.chdir(folder.parent)
     names: dict[str, Any] = {}
     exec(code_of(folder / "README.md"), names)
@@ -168,12 +158,17 @@ def test_the_code_on_an_adapters_card_loads_it(
     trained: Trained,
     tiny_base: Path,
     export: Any,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = trained(name, f"--model.base={'pico' if name == 'nf4' else tiny_base}", option)
-    code, out, _, folder = export(run, "--form=adapter")
+    run = trained(name, f"--model.base={tiny_base}", option)
+    pinned = tmp_path / "pinned" / "version_0"
+    shutil.copytree(run, pinned)
+    write_record(pinned, read_record(pinned) | {"revision": "v1"})
+    code, out, _, folder = export(pinned, "--form=adapter")
     assert code == 0
-    assert {f.name for f in folder.iterdir()} == TEXTS | WORDS | set(write.WEIGHTS)
+    assert {f.name for f in folder.iterdir()} == TEXTS | WORDS | {write.CONFIG, write.WEIGHTS}
+    assert json.loads((folder / write.CONFIG).read_text())["revision"] == "v1"
     assert float(re.findall(r"differ by up to (\S+),", out)[0]) < 1e-4
     monkeypatch.chdir(folder.parent)
     names: dict[str, Any] = {}
@@ -188,8 +183,7 @@ def test_the_code_on_an_adapters_card_loads_it(
 def test_a_quantised_run_is_merged_into_what_it_was_trained_on(
     bits: str, trained: Trained, tiny_base: Path, export: Any
 ) -> None:
-    base = "pico" if bits == "int8" else tiny_base
-    run = trained(bits, f"--model.base={base}", f"--model.quantize={bits}")
+    run = trained(bits, f"--model.base={tiny_base}", f"--model.quantize={bits}")
     code, _, _, folder = export(run, "--dtype=float32")
     assert code == 0
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
@@ -287,6 +281,21 @@ def test_sigterm_leaves_nothing(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_full_disk_is_one_message(
+    lora: Path, export: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "I/O error: No space left on device (os error 28)"
+
+    def full(*_: object) -> None:
+        raise SafetensorError(said)
+
+    monkeypatch.setattr(write, "_write_weights", full)
+    code, _, err, folder = export(lora)
+    assert code == 2
+    assert err == f"error: cannot write to {folder.parent}: {said}\n"
+    assert not list(folder.parent.iterdir())
+
+
 def test_a_rendering_without_a_template_is_exported_without_one(
     trained: Trained, tiny_base: Path, export: Any
 ) -> None:
@@ -301,8 +310,8 @@ def test_a_rendering_without_a_template_is_exported_without_one(
     described = json.loads((folder / "prompt.json").read_text())
     assert described["init_args"] == {"prefix": ["priority", "sentiment"]}
     assert described["chat_template"] is False
-    ids = asked(run, 1)[0][0]
     text = described["example"]["text"]
+    ids = encode_header(BUILT_IN[0], system_of(run).prompt, tokenizer)
     assert tokenizer(text, add_special_tokens=False)["input_ids"] == ids
     assert "[PRIORITY: " in text
     assert "There is no chat template" in (folder / "README.md").read_text()

@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 import torch
 from comparisons import ROOT
 from huggingface_hub.utils import validate_repo_id
-from trained import Trained, trainer
+from trained import Trained
 
 from tuner.backbone import load_tokenizer
 from tuner.data.encode import encode_header
@@ -48,16 +47,6 @@ wanted = ("HF_HUB_OFFLINE", "VLLM_NO_USAGE_STATS", "VLLM_API_KEY", "HF_HUB_CACHE
 print(json.dumps([sys.argv[1:], {{k: os.environ.get(k) for k in wanted}}]), flush=True)
 time.sleep({seconds})
 """
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, rows_file: Callable[..., Path]) -> Trained:
-    return trainer(tmp_path_factory.mktemp("runs"), rows_file(40))
-
-
-@pytest.fixture(scope="module")
-def lora(trained: Trained) -> Path:
-    return trained("lora", "--model.base=pico")
 
 
 @pytest.fixture

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 MERGED = """\
     from transformers import pipeline
 
-    chat = pipeline("text-generation", "{folder}")
+    chat = pipeline("text-generation", {folder})
     print(chat({prompt})[0]["generated_text"]{last})
 """
 ADAPTER = """\
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer{more}
 
-    model = AutoPeftModelForCausalLM.from_pretrained("{folder}"{bits})
-    tokenizer = AutoTokenizer.from_pretrained("{folder}")
+    model = AutoPeftModelForCausalLM.from_pretrained({folder}{bits})
+    tokenizer = AutoTokenizer.from_pretrained({folder})
 """
 BITS = {
     None: "",
@@ -117,9 +117,10 @@ def newest_comparison(trained: str | None, logs: Path) -> tuple[dict[str, Any] |
             results = json.loads(file.read_text(encoding="utf-8"))
             for name, one in results["systems"].items():
                 if trained and one.get("trained_sha256") == trained:
-                    summary(results), differences(results, "primary")
+                    summary(results)  # fails here, and not in the card, where it is
+                    differences(results, "primary")
                     return results, name
-        except (OSError, ValueError, KeyError, TypeError):  # half written, or of other versions
+        except (OSError, ValueError, KeyError, TypeError):  # half written, or of another version
             continue
     return None, ""
 
@@ -133,13 +134,14 @@ def licence_of(base: str, revision: str | None) -> str | None:
         file = place / "README.md"
         if not place.is_dir():
             file = Path(hf_hub_download(base, "README.md", revision=revision))
-        found: Any = ModelCard.load(file, ignore_metadata_errors=True).data.license
+        found = ModelCard.load(file, ignore_metadata_errors=True).data.get("license")
     except Exception:  # no such file, no connection, or a header that is none
         return None
     return str(found) if found else None
 
 
-def _code(system: System, folder: str, form: str, chat: bool) -> str:
+def _code(system: System, name: str, form: str, chat: bool) -> str:
+    folder = json.dumps(name)  # whatever a folder is called, this is a string of Python
     if form == "adapter":
         more = ", BitsAndBytesConfig" if system.quantize else ""
         return ADAPTER.format(folder=folder, more=more, bits=BITS[system.quantize])

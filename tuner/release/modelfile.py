@@ -145,14 +145,13 @@ def _regular(turns: Sequence[Message], *, system: bool) -> bool:
     return all(role == ("user", "assistant")[place % 2] for place, role in enumerate(roles))
 
 
-def modelfile(pieces: Pieces | None, stops: Sequence[str], context: int | None, name: str) -> str:
+def modelfile(pieces: Pieces | None, stops: Sequence[str], context: int | None) -> str:
     """The content of the file that `ollama create` reads.
 
     Args:
         pieces: of the rendering; null where it has none.
         stops: texts that end a reply.
         context: positions that the base was made for; null where that is not known.
-        name: of the run.
     """
     if pieces is None:
         template = "# The form of the prompts (prompt.json) cannot be written as a TEMPLATE.\n"
@@ -161,6 +160,6 @@ def modelfile(pieces: Pieces | None, stops: Sequence[str], context: int | None, 
     limit = f"PARAMETER num_ctx {min(context, MOST_CONTEXT)}\n" if context else ""
     ends = "".join(f'PARAMETER stop "{text}"\n' for text in stops)
     return (
-        f"# ollama create {name} -f Modelfile\nFROM .\n{template}{ends}{limit}"
+        f"# ollama create NAME -f Modelfile\nFROM .\n{template}{ends}{limit}"
         "# As the run is evaluated: the likeliest token each time.\nPARAMETER temperature 0\n"
     )

@@ -18,6 +18,7 @@ from tuner.errors import UserError
 from tuner.evaluation.systems import System
 from tuner.generate import stop_ids
 from tuner.merging import dense, fold, is_quantised, refuse_virtual
+from tuner.process import disk_error
 from tuner.release.card import write_card
 from tuner.release.check import Check, compare, listen
 from tuner.release.modelfile import find_pieces, modelfile
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Form = Literal["merged", "adapter"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 MOST_NEW_TOKENS = 256  # as eval.py has it; where there is no number, transformers stops after 20
-WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def release(
@@ -78,9 +79,10 @@ def release(
         if template is None or template != tokenizer.get_chat_template():
             tokenizer.chat_template = template  # pyright: ignore[reportAttributeAccessIssue]
         tokenizer.save_pretrained(str(part))
+        shown = BUILT_IN[0]  # rows of the data are not to leave with an export
         example = {
-            "messages": [turn.as_dict() for turn in asked[0]],
-            "text": prompt.header(asked[0], tokenizer),
+            "messages": [turn.as_dict() for turn in shown],
+            "text": prompt.header(shown, tokenizer),
         }
         described = system.rendering | {"chat_template": template is not None, "example": example}
         _write(part / "prompt.json", json.dumps(described, ensure_ascii=False, indent=2) + "\n")
@@ -88,7 +90,7 @@ def release(
             pieces = find_pieces(prompt, tokenizer, conversations) if template else None
             ends = cast("list[str]", tokenizer.convert_ids_to_tokens(stops))
             room = context_length(system.base, system.revision)
-            _write(part / "Modelfile", modelfile(pieces, ends, room, folder.name))
+            _write(part / "Modelfile", modelfile(pieces, ends, room))
         write_card(
             system,
             part,
@@ -102,8 +104,10 @@ def release(
         for file in part.iterdir():  # safetensors lets nobody else read its files
             shutil.copymode(part / "prompt.json", file)
         part.rename(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, Exception) and (reason := disk_error(error)):
+            raise UserError(f"cannot write to {folder.parent}: {reason}") from error
         raise
     return check, template is not None
 
@@ -164,8 +168,11 @@ def _write_weights(
         model.generation_config = settings
         model.save_pretrained(str(part))
     else:
-        for name in WEIGHTS:
-            shutil.copyfile(system.trained / name, part / name)
+        shutil.copyfile(system.trained / WEIGHTS, part / WEIGHTS)
+        config = json.loads((system.trained / CONFIG).read_text(encoding="utf-8"))
+        # Which base it belongs to, for those who let peft load that.
+        config["revision"] = system.revision
+        _write(part / CONFIG, json.dumps(config, indent=2) + "\n")
         settings.save_pretrained(str(part))
     model = None  # before the next one is loaded
     gc.collect()

@@ -22,7 +22,7 @@ from tuner.parser import Parser
 from tuner.process import exit_on_sigterm, run
 from tuner.release.write import Dtype, Form, release
 from tuner.runs import NAME
-from tuner.server import listen
+from tuner.server import LOOPBACK, listen
 from tuner.tools.export import need, type_of
 
 DESCRIPTION = """Serve a run behind an OpenAI-compatible endpoint.
@@ -31,7 +31,6 @@ The engine is vLLM where its command is installed, otherwise `transformers serve
 place of this process: Ctrl+C or SIGTERM ends it. The export that it serves is kept in the run's
 folder for the next start.
 """
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 KEY = "VLLM_API_KEY"  # of the environment; a key among the arguments could be read by others
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM can be prepared for
 OFFLINE = {
