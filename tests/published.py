@@ -31,6 +31,10 @@ def write_sets(folder: Path, count: int = 60) -> dict[str, str]:
     """
     draw = random.Random(0)
     pairs = [(_text(draw, 7), _text(draw, 9)) for _ in range(count)]
+    tweets: list[list[object]] = []
+    for n, (a, b) in enumerate(pairs):
+        tweets.append([2 * n + 1, 900 + n, True, f"@AcmeHelp {a}, please?", ""])
+        tweets.append([2 * n + 2, "AcmeHelp", False, f"@{900 + n} Yes, {b}.", 2 * n + 1])
     tables: dict[str, tuple[list[str], list[list[object]]]] = {
         "Bitext": (
             ["flags", "instruction", "category", "intent", "response"],
@@ -42,14 +46,7 @@ def write_sets(folder: Path, count: int = 60) -> dict[str, str]:
         ),
         "TwitterSupport": (
             ["tweet_id", "author_id", "inbound", "text", "in_response_to_tweet_id"],
-            [
-                row
-                for n, (a, b) in enumerate(pairs)
-                for row in (
-                    [2 * n + 1, 900 + n, True, f"@AcmeHelp {a}, please?", ""],
-                    [2 * n + 2, "AcmeHelp", False, f"@{900 + n} Yes, {b}.", 2 * n + 1],
-                )
-            ],
+            tweets,
         ),
     }
     files = {name: folder / f"{name}.csv" for name in tables} | {"Dolly": folder / "dolly.jsonl"}

@@ -97,9 +97,11 @@ def runs(hub: str, folder: Path, commands: list[list[str]]) -> str:
     return called(hub, folder, "-c", RUNS, json.dumps([[*one, *limits] for one in commands]))
 
 
-SMALL: dict[str, Any] = {"vocab_size": 4096, "hidden_size": 64, "num_hidden_layers": 2}
-SMALL |= {"num_attention_heads": 4, "max_position_embeddings": 512, "intermediate_size": 96}
-SMALL |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SMALL: dict[str, Any] = {
+    "vocab_size": 4096, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 512, "intermediate_size": 96,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
 # Each base by its name: its configuration, and what it calls the layers that the recipe names.
 OTHERS: dict[str, tuple[Any, set[str]]] = {
     "mistralai/Mistral-7B-Instruct-v0.2": (

@@ -20,7 +20,6 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from tuner.backbone import load_base
 from tuner.cli import main
 from tuner.evaluation.suite import load_suite
-from tuner.tools import compare
 from tuner.tools.options import FitOptions
 
 ROOT = Path(__file__).parent.parent
@@ -106,6 +105,7 @@ def test_the_head_names_commands_that_exist(recipe: Path, benchmark: Any) -> Non
     assert fit[:3] == ["fit", "--config", f"configs/recipes/{recipe.name}"]
     evaluations = benchmark.commands(recipe, "eval.py")
     assert evaluations[0] == [recipe.stem]
+    compare: Any = importlib.import_module("tuner.tools.compare")
     for options in evaluations:
         parsed = compare._parser().parse_args(options)
         assert parsed.runs == [recipe.stem]

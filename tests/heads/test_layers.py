@@ -15,8 +15,10 @@ from tuner.heads.layers import resolve
 from tuner.heads.lora import LoRA
 from tuner.plugins import subclasses
 
-SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 96}
-SMALL |= {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+SMALL = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 96,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0,
+}  # fmt: skip
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 INNER = ["gate_proj", "up_proj", "down_proj"]
 # The layers of a block that attention and what follows it have, and how many a block has.
@@ -94,5 +96,6 @@ def test_what_cannot_be_resolved_is_refused(kind: str, name: str, says: str) -> 
 @pytest.mark.parametrize("head", ["LoRA", "VeRA", "OFT", "AdaLoRA", "IA3"])
 def test_every_head_that_names_layers_resolves_them(head: str) -> None:
     settings: dict[str, Any] = {"target_modules": ["q_proj", "o_proj"]}
-    one: Any = subclasses(Head)[head](**settings, **({"block_size": 8} if head == "OFT" else {}))
+    classes: dict[str, Any] = subclasses(Head)
+    one = classes[head](**settings, **({"block_size": 8} if head == "OFT" else {}))
     assert one.config(made("phi3")).target_modules == {"qkv_proj", "o_proj"}

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from lightning_utilities.core.rank_zero import rank_zero_info
-
 from tuner.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -55,6 +53,8 @@ def resolve(key: str, names: list[str] | str, model: "PreTrainedModel") -> list[
             )
         found[name] = own
     if others := [f"{name} is {own}" for name, own in found.items() if name != own]:
+        from lightning.fabric.utilities import rank_zero_info  # knows the rank without a trainer
+
         rank_zero_info(f"model.head.{key}: in a {kind}, {', '.join(others)}")
     return list(dict.fromkeys(found.values()))
 
