@@ -16,6 +16,7 @@ import pytest
 from tuner.tools.options import FitOptions
 from tuner.tools.plan import Plan
 from tuner.tools.preview import Preview
+from tuner.tools.sweep import read
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,6 +44,10 @@ def options_of(program: str, words: Sequence[str]) -> None:
         Preview(["fit", *rest])
     elif program == "tuner" and name == "plan":
         Plan(["fit", *rest])
+    elif program == "tuner" and name == "sweep":
+        _, definition = read(rest)
+        for setting in definition.samples():
+            FitOptions(definition.arguments(setting))
     elif name in FITS:
         assert name == "fit" or "--config" in rest
         FitOptions(["fit", *rest])

@@ -247,7 +247,7 @@ def test_a_mistake_in_the_sweep_is_told_before_the_first_run(refused: Any) -> No
     ("options", "message"),
     [
         (["--name=a/b"], "--name: 'a/b'"),
-        (["--seeds", "one"], "--seeds"),
+        (["--seeds", "one"], "seeds: 'one' is not allowed"),
         (["--seed_everything=3"], "use seeds"),
         (["--logs=/proc/nothere"], "--logs: cannot write"),
     ],

@@ -15,9 +15,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from optuna.storages._rdb import models  # pyright: ignore[reportPrivateUsage]
+from optuna.storages._rdb import models as optuna_models  # pyright: ignore[reportPrivateUsage]
 from optuna.trial import TrialState
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
@@ -28,7 +28,21 @@ from tuner.runs import Hold
 STALE = 90  # seconds without a sign of life, after which a worker is taken for dead
 WORKER = "worker"  # user attribute of a trial
 
-Rows = Sequence[models.TrialModel]
+models: Any = optuna_models  # their columns have no types
+
+
+class Row(Protocol):
+    """What is used of a trial in Optuna's tables."""
+
+    trial_id: int
+    number: int
+    state: TrialState
+    datetime_start: datetime | None
+    user_attributes: list[Any]
+    heartbeats: list[Any]
+
+
+Rows = Sequence[Row]
 
 
 class Claims:
@@ -97,13 +111,13 @@ class Claims:
         self._hold.close()
         shutil.rmtree(self._folder / self.worker, ignore_errors=True)
 
-    def _is_free(self, row: models.TrialModel, now: datetime) -> bool:
+    def _is_free(self, row: Row, now: datetime) -> bool:
         if row.state != TrialState.RUNNING:
             return row.state == TrialState.WAITING
         signs = [sign.heartbeat for sign in row.heartbeats]
         return not signs or now - signs[0] > timedelta(seconds=STALE) or self._is_gone(row)
 
-    def _is_gone(self, row: models.TrialModel) -> bool:
+    def _is_gone(self, row: Row) -> bool:
         """Whether a worker that held a lock in the folder holds it no more."""
         worker = _read(row, WORKER)
         folder = self._folder / str(worker)
@@ -126,7 +140,7 @@ class Claims:
             yield session
 
 
-def write(row: models.TrialModel, key: str, value: Any) -> None:
+def write(row: Row, key: str, value: Any) -> None:
     """Set a user attribute of a trial."""
     for attribute in row.user_attributes:
         if attribute.key == key:
@@ -136,11 +150,11 @@ def write(row: models.TrialModel, key: str, value: Any) -> None:
     row.user_attributes.append(attribute)
 
 
-def _read(row: models.TrialModel, key: str) -> Any:
+def _read(row: Row, key: str) -> Any:
     return next((json.loads(a.value_json) for a in row.user_attributes if a.key == key), None)
 
 
-def _sign(row: models.TrialModel, now: datetime) -> None:
+def _sign(row: Row, now: datetime) -> None:
     if row.heartbeats:
         row.heartbeats[0].heartbeat = now
     else:

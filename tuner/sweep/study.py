@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,6 +20,7 @@ from tuner.sweep.definition import Definition
 
 SETTING, SEED = "setting", "seed"  # user attributes of a trial
 ID, DEFINITION = "id", "definition"  # of the study
+MARK = ".study-"  # a file of this name says which study a folder is of
 
 
 def join_study(storage: RDBStorage, name: str, definition: Definition) -> optuna.Study:
@@ -87,3 +89,23 @@ def refuse_other(begun: Mapping[str, Any], definition: Definition, name: str) ->
                 f"the sweep '{name}' was begun with another {key}: {json.dumps(begun.get(key))}, "
                 f"not {json.dumps(now[key])}. Choose another --name, or remove what is there"
             )
+
+
+def mark(folder: Path, identity: str) -> None:
+    """Keep a folder for one sweep.
+
+    Args:
+        folder: of the sweep.
+        identity: of its study.
+
+    Raises:
+        UserError: it holds runs of another one.
+    """
+    own = folder / f"{MARK}{identity}"
+    own.touch()
+    if set(folder.glob(f"{MARK}*")) != {own}:
+        own.unlink()
+        raise UserError(
+            f"{folder} holds the runs of another sweep of this name, whose database is not this "
+            "one. Choose another --name, or remove the folder"
+        )

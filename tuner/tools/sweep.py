@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shlex
 import signal
@@ -10,14 +9,14 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from tuner.errors import UserError
+from tuner.parser import Parser
 from tuner.process import run
 from tuner.runs import NAME
-
-if TYPE_CHECKING:
-    from tuner.sweep.definition import Definition
+from tuner.sweep.definition import Definition
+from tuner.sweep.reading import read_definition
 
 DESCRIPTION = """Run a recipe with other values of some keys, several seeds each, every run in a
 process of its own; then compare the settings with the lowest validation loss on the test split.
@@ -26,26 +25,47 @@ All other options are those of fit and hold for every run. The same command in a
 on another machine with the same --storage, works on the same sweep; after an interruption it goes
 on where the runs stopped.
 """
-MARK = ".study-"  # a file of this name says which sweep a folder is of
 
 
-class _Parser(argparse.ArgumentParser):
-    # The parser of the other commands would not leave the options of `fit` alone.
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See tuner sweep --help")
-
-
-def _parse(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = _Parser(prog="tuner sweep", description=DESCRIPTION, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(prog="tuner sweep", description=DESCRIPTION)
     parser.add_argument("sweep", type=Path, metavar="FILE", help="YAML of configs/sweeps")
-    parser.add_argument("--config", action="append", help="recipe, instead of those in FILE")
+    parser.add_argument(
+        "--config", type=str, action="append", help="recipe, instead of those in FILE"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", help="likewise: seeds of each setting")
     parser.add_argument("--trials", type=int, help="likewise: settings that a search tries")
     parser.add_argument("--compare", type=int, help="likewise: settings for the test split")
-    parser.add_argument("--name", help="of the sweep and its folder; that of FILE by default")
-    parser.add_argument("--storage", help="database (SQLAlchemy URL); a file in the folder")
+    parser.add_argument("--name", type=str, help="of the sweep and its folder; that of FILE")
+    parser.add_argument("--storage", type=str, help="database (SQLAlchemy URL) for many machines")
     parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of the runs")
-    return parser.parse_known_args(args)
+    return parser
+
+
+def read(args: Sequence[str]) -> tuple[Any, Definition]:
+    """Read a command line.
+
+    Args:
+        args: file, own options, and those of `fit`.
+
+    Returns:
+        The own options and the sweep.
+
+    Raises:
+        UserError: an option or the file does not fit.
+    """
+    parser = _parser()
+    own: list[str] = []
+    more: list[str] = []
+    taking = own
+    for word in args:  # an option is followed by its values
+        if word.startswith("-"):
+            known = word.split("=")[0] in parser._option_string_actions  # pyright: ignore
+            taking = own if known else more
+        taking.append(word)
+    options = parser.parse_args(own)
+    given = {key: options[key] for key in ("config", "seeds", "trials", "compare")}
+    return options, read_definition(options.sweep, given, more)
 
 
 def sweep(args: Sequence[str]) -> None:
@@ -54,18 +74,16 @@ def sweep(args: Sequence[str]) -> None:
     Raises:
         UserError: something in the sweep, its folder or its database does not fit.
     """
-    options, more = _parse(args)
+    options, definition = read(args)
     if find_spec("optuna") is None:
         raise UserError("tuner sweep needs Optuna, which is missing: pip install -e '.[sweep]'")
     from tuner.sweep.queue import Queue
-    from tuner.sweep.reading import read_definition
     from tuner.sweep.report import write_report
     from tuner.sweep.storage import explained, open_storage, shown, sqlite_url
+    from tuner.sweep.study import mark
     from tuner.sweep.summary import summarise
     from tuner.sweep.worker import work
 
-    given = {key: getattr(options, key) for key in ("config", "seeds", "trials", "compare")}
-    definition = read_definition(options.sweep, given, more)
     name = options.name or options.sweep.stem
     if not NAME.fullmatch(name):
         raise UserError(f"--name: '{name}' is not allowed; use letters, digits, '.', '_' and '-'")
@@ -133,26 +151,6 @@ def _read(arguments: list[str]) -> None:
         raise UserError(
             "data.val_size, trainer.limit_val_batches: settings are chosen by their validation "
             "loss, so none of these can be 0"
-        )
-
-
-def mark(folder: Path, identity: str) -> None:
-    """Keep a folder for one sweep.
-
-    Args:
-        folder: of the sweep.
-        identity: of its study.
-
-    Raises:
-        UserError: it holds runs of another one.
-    """
-    own = folder / f"{MARK}{identity}"
-    own.touch()
-    if set(folder.glob(f"{MARK}*")) != {own}:
-        own.unlink()
-        raise UserError(
-            f"{folder} holds the runs of another sweep of this name, whose database is not this "
-            "one. Choose another --name, or remove the folder"
         )
 
 
@@ -231,12 +229,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        return run(lambda: sweep(sys.argv[1:] if args is None else args))
-    except KeyboardInterrupt:
-        code = 130
+        code = run(lambda: sweep(sys.argv[1:] if args is None else args))
     except Stopped:
         code = 143
     finally:
         signal.signal(signal.SIGTERM, before)
-    print("\nStopped. The same command goes on.", file=sys.stderr)
+    if code in (130, 143):
+        print("\nStopped. The same command goes on.", file=sys.stderr)
     return code
