@@ -27,13 +27,13 @@ THEIRS = ("python convert_hf_to_gguf.py ",)  # a script of llama.cpp
 
 
 def commands(page: Path) -> list[str]:
-    """Indented lines and words in backticks that call a program, comments left out."""
+    """Indented lines and words in backticks that call a program, up to a comment or redirection."""
     text = page.read_text(encoding="utf-8")
     text = re.sub(r"^```.*?^```|<!-- \w+:begin -->.*?<!-- \w+:end -->", "", text, flags=re.M | re.S)
     text = text.replace("\\\n", " ")
     lines = [line.strip() for line in re.findall(r"^(?: {4,})(\S.*)$", text, re.M)]
     quoted = [found for found in re.findall(r"`([^`\n]+)`", text) if " " in found]
-    written = [re.sub(r"\s+#.*", "", line) for line in [*lines, *quoted]]
+    written = [re.sub(r"\s+[#>|].*", "", line) for line in [*lines, *quoted]]
     # A program's name and a command alone, such as `tuner rate`, is a name.
     ours = [line for line in written if line.startswith(OURS) and not line.startswith(THEIRS)]
     return [line for line in ours if not NAMED.fullmatch(line)]
@@ -50,6 +50,8 @@ def options_of(program: str, words: Sequence[str]) -> None:
         _, definition = read(rest)
         for setting in definition.samples():
             FitOptions(definition.arguments(setting))
+    elif words == ["--help"]:
+        assert program == "tuner"
     elif name in FITS:
         assert name == "fit" or "--config" in rest
         FitOptions(["fit", *rest])

@@ -168,8 +168,7 @@ class Server(uvicorn.Server):
 
     def _hang_up(self) -> None:
         for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
+            connection.transport.abort()
 
 
 def serve(app: ASGIApp, taken: socket.socket) -> None:

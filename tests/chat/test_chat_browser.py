@@ -16,9 +16,12 @@ pytestmark = needs_browser
 browser = pytest.fixture(scope="module")(open_browser)
 
 
+SETTINGS = "//button[contains(., 'Settings')]"  # the last thing on the page
+
+
 def come(browser: Any, page: Page) -> None:
     browser.get(page.url)
-    until(lambda: focused(browser) == "TEXTAREA")
+    until(lambda: browser.find_elements("xpath", SETTINGS) and focused(browser) == "TEXTAREA")
 
 
 def focused(browser: Any) -> str:
@@ -91,7 +94,7 @@ def test_hostile_texts_run_nothing_and_are_read_as_they_are(browser: Any, page: 
 
 def test_a_mistake_is_said_and_the_question_is_kept(browser: Any, page: Page) -> None:
     come(browser, page)
-    click(browser, "Settings")
+    browser.find_element("xpath", SETTINGS).click()
     number = "//label[contains(., 'max_new_tokens')]//input"
     until(lambda: browser.find_element("xpath", number).is_displayed())
     field = browser.find_element("xpath", number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -165,6 +166,25 @@ def test_a_reply_nobody_waits_for_stops_at_the_next_token(
     saids.close()
     scripted._thread.submit(len, "").result(timeout=10)  # it is free again
     assert len(told) < 1000
+
+
+def test_who_waits_for_others_can_give_up(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    may, begun = threading.Event(), list[list[int]]()
+
+    def slow(_: Any, headers: list[list[int]], **__: Any) -> list[Reply]:
+        begun.extend(headers)
+        assert may.wait(10)
+        return [Reply("x", "eos", 1, 1.0)]
+
+    monkeypatch.setattr(module, "generate", slow)
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    first, second = (scripted.say("lora", [n], LONG, 1) for n in (1, 2))
+    assert next(first) == next(second) == Said(), "nothing yet, but a chance to leave"
+    second.close()
+    may.set()
+    assert [said for said in first if said.text][-1].text == "x"
+    scripted._thread.submit(len, "").result(timeout=10)
+    assert begun == [[1]], "what nobody waits for is not begun"
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,18 @@ import os
 import pty
 import re
 import select
+import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from tuner.tools.chat import main
 
@@ -95,6 +99,53 @@ def test_a_run_that_is_not_there_or_not_one(chat: Any, pico_logs: Path) -> None:
     assert chat(run=str(pico_logs))[0] == 2
     code, out, _ = chat("--history=null", run=str(pico_logs / "lora" / "version_0"))
     assert (code, out) == (0, "")
+
+
+def test_the_page_is_served_to_this_machine_alone_until_ctrl_c(
+    pico_logs: Path, tmp_path: Path
+) -> None:
+    options = [f"--logs={pico_logs}", f"--history={tmp_path}", "--compare", "--web", "--port=0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tuner", "chat", "lora", "--no_browser", *options],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        url = process.stdout.readline().split()[2].rstrip(";")
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(url, timeout=20) as page:
+            assert "Chat with lora" in page.read().decode()
+        # An open page listens to this for as long as it is open.
+        with urllib.request.urlopen(f"{url}gradio_api/heartbeat/x", timeout=20) as beats:
+            assert beats.readline().startswith(b"data:")
+            listening = Path("/proc/net/tcp").read_text() if sys.platform == "linux" else ""
+            assert f"00000000:{int(url.rstrip('/').rpartition(':')[2]):04X}" not in listening
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "")
+    assert "ERROR" not in err
+    assert "Traceback" not in err
+
+
+def test_others_need_a_password_that_is_made_anew(
+    chat: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+
+    def note(app: Any, taken: socket.socket) -> None:
+        served.append(app)
+        taken.close()
+
+    monkeypatch.setattr("tuner.server.serve", note)
+    words: list[str] = []
+    for _ in range(2):
+        code, out, err = chat("--web", "--host=0.0.0.0", "--port=0", "--no_browser")
+        assert code == 0
+        assert "not encrypted" in err
+        words.append(out.splitlines()[1].split()[1])
+        client = TestClient(served[-1], base_url="http://127.0.0.1")
+        assert client.get("/").status_code == 401
+        assert client.get("/", auth=("any", words[-1])).status_code == 200
+    assert words[0] != words[1]
 
 
 class Typed:
@@ -194,7 +245,7 @@ Terminal(Talk(speaker, Settings(max_new_tokens=400)), History(Path("~/kept"), "x
 """
 
 
-@pytest.mark.parametrize(("names", "columns"), [("base,lora", 80), ("base,lora", 20), ("lora", 9)])
+@pytest.mark.parametrize(("names", "columns"), [("base,lora", 80), ("lora", 9)])
 def test_ctrl_c_stops_a_reply_and_not_the_chat(
     names: str, columns: int, typed: Any, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def build_app(begin: Callable[[], Visit], host: str, password: str | None) -> AS
     try:
         import gradio
         from fastapi import FastAPI
+        from gradio.themes import Base
     except ImportError as error:
         raise UserError("--web needs Gradio, which is missing: pip install 'tuner[web]'") from error
     app = gradio.mount_gradio_app(
@@ -155,7 +156,7 @@ def build_app(begin: Callable[[], Visit], host: str, password: str | None) -> AS
         ssr_mode=False,
         mcp_server=False,
         enable_monitoring=False,
-        theme=gradio.themes.Base(font=FONTS, font_mono=FIXED),
+        theme=Base(font=FONTS, font_mono=FIXED),
         css=STYLE,
     )
     guarded = Guard(Doors(app), host, POLICY)

@@ -18,7 +18,7 @@ from tuner.errors import UserError
 from tuner.generate import StopReason, generate, stop_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from tuner.chat.settings import Settings
     from tuner.data.example import Message
@@ -184,14 +184,14 @@ class Speaker:
         except BaseException as error:  # whoever waits has to hear of it
             said.put(error)
 
-    def _text(self, tokens: Sequence[int]) -> str:
+    def _text(self, tokens: list[int]) -> str:
         """The text of a reply so far, up to the last character whose bytes are all there."""
         # All tokens anew: what one stands for can depend on those around it.
         text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         return text.rstrip(PARTIAL).strip()
 
     @contextmanager
-    def _asked(self, name: str) -> Iterator[Any]:
+    def _asked(self, name: str) -> Generator[Any]:
         """The model of a system, for as long as it is being asked."""
         if name in self._models:
             yield self._models[name]

@@ -23,11 +23,15 @@ To be done anew after an update. zsh: a file named _tuner in a folder of $fpath.
 """
 
 
-def completion(args: Sequence[str] | None) -> None:
-    """Collect the parsers of all commands and print the script."""
+def _parser() -> Parser:
     parser = Parser(prog="tuner completion", description=DESCRIPTION)
     parser.add_argument("shell", type=Literal["bash", "zsh"], help="which shell")
-    shell = parser.parse_args(args).shell
+    return parser
+
+
+def completion(args: Sequence[str] | None) -> None:
+    """Collect the parsers of all commands and print the script."""
+    shell = _parser().parse_args(args).shell
     whole = Parser(prog="tuner")
     commands = whole.add_subcommands()
     for name, _, module, does in COMMANDS:
