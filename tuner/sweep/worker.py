@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.sweep.definition import Definition
+from tuner.sweep.definition import Definition, brief
 from tuner.sweep.fit import Outcome, Run, Verdict, run
 from tuner.sweep.queue import MESSAGE, RESULT, Job, Queue
 
@@ -119,7 +119,8 @@ def work(queue: Queue, definition: Definition, folder: Path) -> bool:
 
 def _attempt(queue: Queue, job: Job, definition: Definition, folder: Path, line: Line) -> None:
     trials = queue.trials()
-    values = " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in job.setting.items())
+    shown = [(key.rsplit(".", 1)[-1], brief(value)) for key, value in job.setting.items()]
+    values = " ".join(f"{key}={value}" for key, value in shown)
     done = sum(trial.state.is_finished() for trial in trials)
     title = f"[{done + 1}/{len(trials)}] {values} seed={job.seed}"
     one = Run(
