@@ -119,5 +119,5 @@ def brief(value: object) -> str:
 
 def _name(setting: Setting) -> str:
     said = "_".join(f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in setting.items())
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", said).strip("-")
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", said).strip("-")
     return plain if NAME.fullmatch(plain) else ""
