@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tuner.errors import UserError
-from tuner.sweep.definition import Definition, Range
+from tuner.sweep.definition import Definition, Range, brief
 from tuner.sweep.reading import read_definition
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +80,12 @@ def test_settings_are_called_after_their_values_where_that_is_clear(read: Any) -
     assert read(over=alike).names() == ["setting-000", "setting-001"]
     drawn = {"optimizer.lr": {"low": 0.1, "high": 0.2}}
     assert read(over=drawn, trials=2).names() == ["setting-000", "setting-001"]
+
+
+def test_a_drawn_number_is_shown_with_four_digits() -> None:
+    assert brief(0.0022881136684755237) == "0.002288"
+    shown = [brief(value) for value in ("0.0002", "16", "nf4", 16, '["q_proj", "v_proj"]')]
+    assert shown == ["0.0002", "16", "nf4", "16", '["q_proj", "v_proj"]']
 
 
 def test_every_value_and_both_ends_of_a_range_are_looked_at(read: Any) -> None:

@@ -18,8 +18,25 @@ SECRET = "postgresql+psycopg2://ann:canary@db.example:5432/sweeps?sslpassword=ca
 
 def test_a_login_is_not_shown() -> None:
     assert shown(SECRET) == "postgresql+psycopg2://db.example:5432/sweeps"
-    assert shown("canary://x:y") == "(no address of a database)"
-    assert "canary" not in shown("no address with canary in it")
+    assert shown("sqlite:////home/a@b@c/x").startswith("sqlite:////home/a")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "canary://x:y",
+        "no address with canary in it",
+        "postgresql://ann:x@y:canary@db.example/sweeps",
+        "postgresql://ann:x@canary/y@db.example/sweeps",
+        "postgresql://ann:x@canary?y@db.example/sweeps",
+    ],
+)
+def test_what_is_no_address_is_not_shown_at_all(url: str) -> None:
+    for use in (shown, open_storage):
+        with pytest.raises(UserError, match="an @ as %40") as caught:
+            use(url)
+        assert "canary" not in str(caught.value)
+        assert caught.value.__context__ is None
 
 
 def test_what_a_database_says_is_shown_without_the_login() -> None:

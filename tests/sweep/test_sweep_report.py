@@ -9,16 +9,17 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuner.evaluation.seeds import mean_interval
-from tuner.sweep.definition import Definition
+from tuner.sweep.definition import Definition, Range
 from tuner.sweep.findings import runs_table, sentences, settings_table
 from tuner.sweep.plots import draw_plots
 from tuner.sweep.report import write_report
 from tuner.sweep.summary import summarise
 
+SVG = "{http://www.w3.org/2000/svg}"
 RANKS = ("4", "8", "16")
 LOSSES = {"4": [2.0, 2.2, 2.4], "8": [1.9, 2.0, 2.1], "16": [1.0, None, 1.2]}
 
@@ -138,6 +139,26 @@ def test_quality_is_drawn_against_what_it_cost(summed: Any) -> None:
     assert ElementTree.fromstring(drawn).tag.endswith("svg")
     assert "r-8" in drawn
     assert "r-16" not in drawn
+
+
+def test_what_a_search_drew_is_told_apart_by_its_value(define: Any) -> None:
+    rates = (1e-4, 1.1e-4, 3e-2)
+    over = {"optimizer.lr": Range(low=1e-4, high=3e-2, log=True)}
+    trials = [
+        create_trial(
+            value=1.0 + number,
+            params={"optimizer.lr": rate},
+            distributions={"optimizer.lr": FloatDistribution(1e-4, 3e-2, log=True)},
+            user_attrs={"setting": f"setting-{number:03}", "seed": 1},
+        )
+        for number, rate in enumerate(rates)
+    ]
+    results = summarise("rates", define(over=over, trials=3, seeds=(1,)), trials)
+    (plot,) = draw_plots(results)
+    words = [text.text for text in ElementTree.fromstring(str(plot.svg)).iter(f"{SVG}text")]
+    assert {"0.0001", "0.001", "0.01"} < set(words)
+    # The names of settings that are near each other would cover each other.
+    assert [word for word in words if word and "setting" in word] == ["setting-000"]
 
 
 def test_what_people_and_runs_wrote_stays_text(summed: Any, tmp_path: Path) -> None:

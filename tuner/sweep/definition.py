@@ -108,7 +108,16 @@ class Definition:
         return json.loads(json.dumps(kept))
 
 
+def brief(value: object) -> str:
+    """A value as it is shown: of a number that was drawn four digits."""
+    text = str(value)
+    try:
+        return text if len(text) < 9 else f"{float(text):.4g}"
+    except ValueError:
+        return text
+
+
 def _name(setting: Setting) -> str:
     said = "_".join(f"{key.rsplit('.', 1)[-1]}-{value}" for key, value in setting.items())
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", said).strip("-")
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", said).strip("-")
     return plain if NAME.fullmatch(plain) else ""

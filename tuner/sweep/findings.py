@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tuner.evaluation.layout import (
@@ -17,6 +18,7 @@ from tuner.evaluation.layout import (
     value_of,
 )
 from tuner.evaluation.verdicts import Sentence
+from tuner.sweep.definition import brief
 
 Results = Mapping[str, Any]
 
@@ -78,7 +80,7 @@ def settings_table(results: Results) -> Table:
     rows = [
         (
             Cell(one["name"], "chosen" if one["name"] in results["chosen"] else ""),
-            *(Cell(str(one["values"].get(key, NOTHING))) for key in keys),
+            *(Cell(brief(one["values"].get(key, NOTHING))) for key in keys),
             Cell(_seeds(one)),
             _loss(one["val_loss"]),
             *(Cell(_cost(one["costs"][key])) for key in ("training_seconds", "peak_memory_mib")),
@@ -98,7 +100,7 @@ def runs_table(results: Results) -> Table:
     rows = [
         (
             Cell(one["name"]),
-            Cell(str(run["run"] or NOTHING), run["host"] or ""),
+            Cell("/".join(Path(run["run"] or NOTHING).parts[-2:]), run["host"] or ""),
             Cell(run["message"] or NOTHING),
             Cell(str(run["seed"])),
             Cell(run["state"]),
@@ -117,7 +119,7 @@ def runs_table(results: Results) -> Table:
 
 
 def _called(setting: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{key} {value}" for key, value in setting["values"].items())
+    values = ", ".join(f"{key} {brief(value)}" for key, value in setting["values"].items())
     return f"{setting['name']} ({values})"
 
 

@@ -31,8 +31,8 @@ def open_storage(url: str) -> RDBStorage:
         UserError: it is no address, its driver is missing, or nothing answers.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sqlite = _parse(url).get_backend_name() == "sqlite"
     with explained(url, ImportError, ValueError):
-        sqlite = make_url(url).get_backend_name() == "sqlite"
         # A server may close a connection that nobody used for hours.
         settings: dict[str, Any] = {"pool_pre_ping": True}
         if sqlite:
@@ -76,13 +76,27 @@ def sqlite_url(file: Path) -> str:
 
 
 def shown(url: str) -> str:
-    """An address as it may be printed and written: without who logs in, and how."""
-    try:
-        of = make_url(url)
-    except (ArgumentError, ValueError):
-        return "(no address of a database)"
+    """An address as it may be printed and written: without who logs in, and how.
+
+    Raises:
+        UserError: it is no address.
+    """
+    of = _parse(url)
     bare = URL.create(of.drivername, host=of.host, port=of.port, database=of.database)
     return bare.render_as_string()
+
+
+def _parse(url: str) -> URL:
+    """Take an address apart; no message may hold it, as a login could be anywhere in it."""
+    with suppress(ArgumentError, ValueError):
+        parts = make_url(url)
+        # The end of a password with an @ would be taken for the name of the machine.
+        if url.count("@") < 2 or parts.get_backend_name() == "sqlite":
+            return parts
+    raise UserError(
+        "--storage: this is no address of a database, such as postgresql://user@machine/name. "
+        "Special characters of a login are written as %XX, an @ as %40"
+    )
 
 
 @contextmanager
@@ -107,11 +121,10 @@ def explained(url: str, *more: type[Exception]) -> Generator[None]:
 
 
 def _without_secrets(text: str, url: str) -> str:
+    parts = _parse(url)
     secrets = [url, url.partition("://")[2].rpartition("@")[0]]
-    with suppress(ArgumentError, ValueError):
-        parts = make_url(url)
-        secrets += [parts.username or "", str(parts.password or "")]
-        secrets += [value for values in parts.normalized_query.values() for value in values]
+    secrets += [parts.username or "", str(parts.password or "")]
+    secrets += [value for values in parts.normalized_query.values() for value in values]
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     return text

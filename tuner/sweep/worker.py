@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.sweep.definition import Definition
+from tuner.sweep.definition import Definition, brief
 from tuner.sweep.fit import Outcome, Run, Verdict, run
 from tuner.sweep.queue import MESSAGE, RESULT, Job, Queue
 
@@ -119,7 +119,8 @@ def work(queue: Queue, definition: Definition, folder: Path) -> bool:
 
 def _attempt(queue: Queue, job: Job, definition: Definition, folder: Path, line: Line) -> None:
     trials = queue.trials()
-    values = " ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in job.setting.items())
+    shown = [(key.rsplit(".", 1)[-1], brief(value)) for key, value in job.setting.items()]
+    values = " ".join(f"{key}={value}" for key, value in shown)
     done = sum(trial.state.is_finished() for trial in trials)
     title = f"[{done + 1}/{len(trials)}] {values} seed={job.seed}"
     one = Run(
@@ -137,9 +138,12 @@ def _settle(queue: Queue, job: Job, outcome: Outcome) -> str:
     """Write down what became of a trial, and say it in words."""
     if outcome.state == "lost":
         return "another worker has taken it"
-    if outcome.state == "killed" and job.deaths + 1 < MOST_DEATHS:
-        queue.put_back(job)
-        return f"{outcome.message}; goes on later"
+    message = outcome.message
+    if outcome.state == "killed":
+        if job.deaths + 1 < MOST_DEATHS:
+            queue.put_back(job)
+            return f"{message}; goes on later"
+        message = f"{message} ({MOST_DEATHS} times)"
     loss = outcome.record.get("best", {}).get("val_loss")
     result: dict[str, Any] = {key: outcome.record.get(key) for key in RECORDED}
     result |= {"host": socket.gethostname(), "val_sha256": None, "run": None}
@@ -149,11 +153,11 @@ def _settle(queue: Queue, job: Job, outcome: Outcome) -> str:
             card = json.loads((outcome.folder / "data_card.json").read_text(encoding="utf-8"))
             result["val_sha256"] = card["splits"]["val"]["sha256"]
     complete = outcome.state == "complete"
-    said = {RESULT: result, MESSAGE: outcome.message}
+    said = {RESULT: result, MESSAGE: message}
     queue.finish(job, STATES[outcome.state], loss if complete else None, said)
     if complete:
         return f"val_loss {loss:.4f}"
-    return f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
+    return f"{outcome.state}: {message}" if message else outcome.state
 
 
 def _ended(trial: FrozenTrial) -> float:
