@@ -137,17 +137,23 @@ def test_vllm_puts_the_adapter_on_its_base(
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("name", "option", "message"),
     [
-        ("--model.quantize=nf4", "trained on a base in nf4"),
-        ("--model.head=IA3", "takes plain LoRA, not IA3"),
-        ("--model.head.dora=true", "takes plain LoRA, not LoRA"),
+        ("nf4", "--model.quantize=nf4", "trained on a base in nf4"),
+        ("ia3", "--model.head=IA3", "takes plain LoRA, not IA3"),
+        ("dora", "--model.head.dora=true", "takes plain LoRA, not LoRA"),
     ],
 )
 def test_an_adapter_that_vllm_cannot_take_is_refused(
-    option: str, message: str, trained: Trained, tiny_base: Path, vllm: Path, start: Any
+    name: str,
+    option: str,
+    message: str,
+    trained: Trained,
+    tiny_base: Path,
+    vllm: Path,
+    start: Any,
 ) -> None:
-    run = trained(f"run{abs(hash(option)) % 1000}", f"--model.base={tiny_base}", option)
+    run = trained(name, f"--model.base={tiny_base}", option)
     code, _, err = start(run, "--form=adapter")
     assert code == 2
     assert message in err

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 MERGED = """\
     from transformers import pipeline
 
-    chat = pipeline("text-generation", {folder})
+    chat = pipeline("text-generation", {folder}, dtype="float32")
     print(chat({prompt})[0]["generated_text"]{last})
 """
 ADAPTER = """\
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer{more}
 
-    model = AutoPeftModelForCausalLM.from_pretrained({folder}{bits})
+    model = AutoPeftModelForCausalLM.from_pretrained({folder}, dtype="float32"{bits})
     tokenizer = AutoTokenizer.from_pretrained({folder})
 """
 BITS = {
