@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from tuner.tools import serve
 from tuner.tools.serve import main
 
 ASK = "Where is my order?"
+DOCS = ROOT / "docs" / "serving.md"
 # Fails where a program connects to anything but this machine.
 OFFLINE = """
 import socket, sys
@@ -275,28 +278,25 @@ def engine(lora: Path, tmp_path: Path) -> Any:
 
 
 def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> None:
-    from openai import BadRequestError, OpenAI
+    from openai import BadRequestError
 
     process, url = engine
-    client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
+    found = re.search(r"^ {4}from openai.*?^(?=\S)", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    names: dict[str, Any] = {}
+    exec(dedent(found[0]).replace("http://127.0.0.1:8000/v1", url), names)
+    client, answer = names["client"], names["answer"]
+    assert answer.choices[0].message.content.strip() == own_reply(lora, ASK, 64)
+    assert answer.usage.completion_tokens <= 64
     assert [model.id for model in client.models.list()] == ["lora"]
-    chat: Any = {
-        "model": "lora",
-        "messages": [{"role": "user", "content": ASK}],
-        "max_completion_tokens": 12,
-    }
-    answer = client.chat.completions.create(**chat)
-    text = answer.choices[0].message.content or ""
-    assert text.strip() == own_reply(lora, ASK, 12)
-    assert answer.usage
-    assert answer.usage.completion_tokens <= 12
+    chat: Any = {"model": "lora", "messages": names["question"], "max_completion_tokens": 12}
     pieces = [
         piece.choices[0].delta.content or ""
         for piece in client.chat.completions.create(**chat, stream=True)
         if piece.choices
     ]
     assert len([piece for piece in pieces if piece]) > 1, "word by word"
-    assert "".join(pieces).strip() == text.strip()
+    assert "".join(pieces).strip() == own_reply(lora, ASK, 12)
     with pytest.raises(BadRequestError):
         client.chat.completions.create(**chat | {"model": "other"})
     client.close()

@@ -61,17 +61,15 @@ def release(
             now, or the export differs from the run.
     """
     folder = folder.expanduser().resolve()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"--to: {folder} is there already, and not empty; name a new folder")
-    prompt, tokenizer = system.prompt, load_tokenizer(system.base, system.revision)
-    stops = stop_ids(prompt, tokenizer)
-    asked, source = own_prompts(system, prompt, tokenizer)
-    conversations = [*BUILT_IN, *asked]
-    template = chat_template(prompt, tokenizer, conversations)
-    headers = [encode_header(messages, prompt, tokenizer) for messages in asked]
-    settings = _generation(tokenizer, stops)
-    part = _beside(folder)
+    part = _claim(folder)
     try:
+        prompt, tokenizer = system.prompt, load_tokenizer(system.base, system.revision)
+        stops = stop_ids(prompt, tokenizer)
+        asked, source = own_prompts(system, prompt, tokenizer)
+        conversations = [*BUILT_IN, *asked]
+        template = chat_template(prompt, tokenizer, conversations)
+        headers = [encode_header(messages, prompt, tokenizer) for messages in asked]
+        settings = _generation(tokenizer, stops)
         check = _write_weights(system, part, form, dtype, settings, headers, source)
         if not force:
             check.refuse(_advice(form, dtype))
@@ -127,10 +125,12 @@ def refuse_form(system: System, form: Form) -> None:
         refuse_virtual(system.trained)
 
 
-def _beside(folder: Path) -> Path:
+def _claim(folder: Path) -> Path:
     """A folder of this process beside the one to be; a rename within a file system is one step."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise UserError(f"--to: {folder} is there already, and not empty; name a new folder")
         part.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder.parent}: {error.strerror}") from error
