@@ -9,7 +9,7 @@ from tuner.errors import UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
-INSTEAD = "so there is no merged model; take the adapter as it is: --form adapter"
+INSTEAD = "so there is no merged model; `tuner export --form adapter` writes it for peft"
 
 
 def refuse_virtual(adapter: Path) -> None:

@@ -299,7 +299,7 @@ def test_a_full_disk_is_one_message(
 def test_a_rendering_without_a_template_is_exported_without_one(
     trained: Trained, tiny_base: Path, export: Any
 ) -> None:
-    prompt = ("--data.prompt=CustomerAgent", "--data.prompt.prefix=[priority, sentiment]")
+    prompt = ("--data.prompt=CustomerAgent", "--data.prompt.prefix=[priority]")
     run = trained("agent", f"--model.base={tiny_base}", *prompt)
     code, _, err, folder = export(run)
     assert code == 0
@@ -308,7 +308,7 @@ def test_a_rendering_without_a_template_is_exported_without_one(
     with pytest.raises(ValueError, match="chat_template"):
         tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}])
     described = json.loads((folder / "prompt.json").read_text())
-    assert described["init_args"] == {"prefix": ["priority", "sentiment"]}
+    assert described["init_args"] == {"prefix": ["priority"]}
     assert described["chat_template"] is False
     text = described["example"]["text"]
     ids = encode_header(BUILT_IN[0], system_of(run).prompt, tokenizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from tuner.tools import serve
 from tuner.tools.serve import main
 
 ASK = "Where is my order?"
+DOCS = ROOT / "docs" / "serving.md"
 # Fails where a program connects to anything but this machine.
 OFFLINE = """
 import socket, sys
@@ -137,17 +140,23 @@ def test_vllm_puts_the_adapter_on_its_base(
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("name", "option", "message"),
     [
-        ("--model.quantize=nf4", "trained on a base in nf4"),
-        ("--model.head=IA3", "takes plain LoRA, not IA3"),
-        ("--model.head.dora=true", "takes plain LoRA, not LoRA"),
+        ("nf4", "--model.quantize=nf4", "trained on a base in nf4"),
+        ("ia3", "--model.head=IA3", "takes plain LoRA, not IA3"),
+        ("dora", "--model.head.dora=true", "takes plain LoRA, not LoRA"),
     ],
 )
 def test_an_adapter_that_vllm_cannot_take_is_refused(
-    option: str, message: str, trained: Trained, tiny_base: Path, vllm: Path, start: Any
+    name: str,
+    option: str,
+    message: str,
+    trained: Trained,
+    tiny_base: Path,
+    vllm: Path,
+    start: Any,
 ) -> None:
-    run = trained(f"run{abs(hash(option)) % 1000}", f"--model.base={tiny_base}", option)
+    run = trained(name, f"--model.base={tiny_base}", option)
     code, _, err = start(run, "--form=adapter")
     assert code == 2
     assert message in err
@@ -269,28 +278,25 @@ def engine(lora: Path, tmp_path: Path) -> Any:
 
 
 def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> None:
-    from openai import BadRequestError, OpenAI
+    from openai import BadRequestError
 
     process, url = engine
-    client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
+    found = re.search(r"^ {4}from openai.*?^(?=\S)", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert found
+    names: dict[str, Any] = {}
+    exec(dedent(found[0]).replace("http://127.0.0.1:8000/v1", url), names)
+    client, answer = names["client"], names["answer"]
+    assert answer.choices[0].message.content.strip() == own_reply(lora, ASK, 64)
+    assert answer.usage.completion_tokens <= 64
     assert [model.id for model in client.models.list()] == ["lora"]
-    chat: Any = {
-        "model": "lora",
-        "messages": [{"role": "user", "content": ASK}],
-        "max_completion_tokens": 12,
-    }
-    answer = client.chat.completions.create(**chat)
-    text = answer.choices[0].message.content or ""
-    assert text.strip() == own_reply(lora, ASK, 12)
-    assert answer.usage
-    assert answer.usage.completion_tokens <= 12
+    chat: Any = {"model": "lora", "messages": names["question"], "max_completion_tokens": 12}
     pieces = [
         piece.choices[0].delta.content or ""
         for piece in client.chat.completions.create(**chat, stream=True)
         if piece.choices
     ]
     assert len([piece for piece in pieces if piece]) > 1, "word by word"
-    assert "".join(pieces).strip() == text.strip()
+    assert "".join(pieces).strip() == own_reply(lora, ASK, 12)
     with pytest.raises(BadRequestError):
         client.chat.completions.create(**chat | {"model": "other"})
     client.close()

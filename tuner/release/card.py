@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 MERGED = """\
     from transformers import pipeline
 
-    chat = pipeline("text-generation", {folder})
+    chat = pipeline("text-generation", {folder}, dtype="float32")
     print(chat({prompt})[0]["generated_text"]{last})
 """
 ADAPTER = """\
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer{more}
 
-    model = AutoPeftModelForCausalLM.from_pretrained({folder}{bits})
+    model = AutoPeftModelForCausalLM.from_pretrained({folder}, dtype="float32"{bits})
     tokenizer = AutoTokenizer.from_pretrained({folder})
 """
 BITS = {
@@ -141,7 +141,7 @@ def licence_of(base: str, revision: str | None) -> str | None:
 
 
 def _code(system: System, name: str, form: str, chat: bool) -> str:
-    folder = json.dumps(name)  # whatever a folder is called, this is a string of Python
+    folder = json.dumps(name, ensure_ascii=False)  # as a string of Python
     if form == "adapter":
         more = ", BitsAndBytesConfig" if system.quantize else ""
         return ADAPTER.format(folder=folder, more=more, bits=BITS[system.quantize])

@@ -47,7 +47,7 @@ def release(
     Args:
         system: the run.
         folder: where to; it may be there if it is empty.
-        form: the adapter, or the model with the adapter merged into it.
+        form: the adapter, or the model with the adapter merged into it; see `refuse_form`.
         dtype: type of merged weights.
         logs: folder of the runs, where comparisons are looked for.
         force: take an export that differs from the run.
@@ -57,22 +57,19 @@ def release(
         writes the prompts of the run.
 
     Raises:
-        UserError: the folder holds something, the head has no such form, the base is another one
-            by now, or the export differs from the run.
+        UserError: the folder holds something or cannot be written, the base is another one by
+            now, or the export differs from the run.
     """
     folder = folder.expanduser().resolve()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"--to: {folder} is there already, and not empty; name a new folder")
-    _refuse_form(system, form)
-    prompt, tokenizer = system.prompt, load_tokenizer(system.base, system.revision)
-    stops = stop_ids(prompt, tokenizer)
-    asked, source = own_prompts(system, prompt, tokenizer)
-    conversations = [*BUILT_IN, *asked]
-    template = chat_template(prompt, tokenizer, conversations)
-    headers = [encode_header(messages, prompt, tokenizer) for messages in asked]
-    settings = _generation(tokenizer, stops)
-    part = _beside(folder)
+    part = _claim(folder)
     try:
+        prompt, tokenizer = system.prompt, load_tokenizer(system.base, system.revision)
+        stops = stop_ids(prompt, tokenizer)
+        asked, source = own_prompts(system, prompt, tokenizer)
+        conversations = [*BUILT_IN, *asked]
+        template = chat_template(prompt, tokenizer, conversations)
+        headers = [encode_header(messages, prompt, tokenizer) for messages in asked]
+        settings = _generation(tokenizer, stops)
         check = _write_weights(system, part, form, dtype, settings, headers, source)
         if not force:
             check.refuse(_advice(form, dtype))
@@ -112,7 +109,12 @@ def release(
     return check, template is not None
 
 
-def _refuse_form(system: System, form: Form) -> None:
+def refuse_form(system: System, form: Form) -> None:
+    """Refuse a form that the weights of a run cannot have, before anything is loaded.
+
+    Raises:
+        UserError: it has no adapter, or one that cannot be merged.
+    """
     whole = system.trained.name == "model"
     if form == "adapter" and whole:
         raise UserError(
@@ -123,10 +125,12 @@ def _refuse_form(system: System, form: Form) -> None:
         refuse_virtual(system.trained)
 
 
-def _beside(folder: Path) -> Path:
+def _claim(folder: Path) -> Path:
     """A folder of this process beside the one to be; a rename within a file system is one step."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise UserError(f"--to: {folder} is there already, and not empty; name a new folder")
         part.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder.parent}: {error.strerror}") from error

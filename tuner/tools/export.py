@@ -11,7 +11,7 @@ from tuner.errors import UserError
 from tuner.evaluation.systems import System, find_system
 from tuner.parser import Parser
 from tuner.process import exit_on_sigterm, run
-from tuner.release.write import Dtype, Form, release
+from tuner.release.write import Dtype, Form, refuse_form, release
 from tuner.runs import read_record
 
 DESCRIPTION = """Write a run as other tools load it: one merged model, or the adapter.
@@ -50,12 +50,21 @@ def type_of(options: Any) -> Dtype:
     return options.dtype or "bfloat16"
 
 
-def need(system: System, dtype: Dtype) -> str:
-    """What a merge takes of memory, in words."""
-    assert system.run is not None
-    weights = read_record(system.run)["total_params"]
-    live, written = 4 * weights / MIB, BYTES[dtype] * weights / MIB
-    return f"Merging takes about {live:,.0f} MiB of memory and {written:,.0f} MiB on the disk."
+def announce(system: System, form: Form, dtype: Dtype) -> None:
+    """Say what a merged model takes, before the work.
+
+    Raises:
+        UserError: the run has no such form.
+    """
+    refuse_form(system, form)
+    if form == "merged":
+        assert system.run is not None
+        weights = read_record(system.run)["total_params"]
+        live, written = 4 * weights / MIB, BYTES[dtype] * weights / MIB
+        print(
+            f"The weights take {live:,.0f} MiB of memory and {written:,.0f} MiB on the disk.",
+            flush=True,
+        )
 
 
 def export(args: Sequence[str] | None) -> None:
@@ -67,8 +76,7 @@ def export(args: Sequence[str] | None) -> None:
     options = _parser().parse_args(args)
     dtype = type_of(options)
     system = find_system(options.run, options.logs)
-    if options.form == "merged":
-        print(need(system, dtype), flush=True)
+    announce(system, options.form, dtype)
     with exit_on_sigterm():
         check, chat = release(
             system,

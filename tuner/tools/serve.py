@@ -23,7 +23,7 @@ from tuner.process import exit_on_sigterm, run
 from tuner.release.write import Dtype, Form, release
 from tuner.runs import NAME
 from tuner.server import LOOPBACK, listen
-from tuner.tools.export import need, type_of
+from tuner.tools.export import announce, type_of
 
 DESCRIPTION = """Serve a run behind an OpenAI-compatible endpoint.
 
@@ -182,8 +182,7 @@ def _exported(system: System, name: str, form: Form, dtype: Dtype, logs: Path) -
         (place / "refs").mkdir(parents=True, exist_ok=True)
         with FileLock(system.run / ".served.lock"), exit_on_sigterm():
             if not folder.is_dir():
-                if form == "merged":
-                    print(need(system, dtype), flush=True)
+                announce(system, form, dtype)
                 check, _ = release(system, folder, form=form, dtype=dtype, logs=logs)
                 print(f"Checked: {check}.", flush=True)
             if form == "merged":
