@@ -19,7 +19,8 @@ def read(name: str) -> dict[str, Any]:
 
 def where(result: dict[str, Any]) -> str:
     machine = result["hardware"]
-    return ", ".join(machine["gpus"]) or f"{machine['cpus']} CPU cores"
+    cores = machine["cpus"]
+    return ", ".join(machine["gpus"]) or f"{cores} CPU core{'s' if cores > 1 else ''}"
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:

@@ -49,6 +49,7 @@ MUTED_LOGS = {
     "lightning.pytorch.utilities.rank_zero": ("Tip:", "TPU available"),
     "lightning.pytorch.trainer.connectors.checkpoint_connector": ("`weights_only` was not set",),
     "transformers.integrations.bitsandbytes": ("The modules are dequantized",),
+    "bitsandbytes.autograd._functions": ("MatMul8bitLt: inputs will be cast",),  # at every product
     "bitsandbytes.backends.cpu.ops": ("kernels-community",),
     "transformers.tokenization_utils_base": ("Token indices sequence length",),
 }
