@@ -187,6 +187,8 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
+    if args.rows <= WARM_UP * args.batch_size:
+        parser.error(f"--rows: the clock starts after {WARM_UP} steps; give more")
     cases = list[dict[str, Any]]()
     for entry in args.data:
         name, _, file = entry.partition("=")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from copy import deepcopy
 from typing import Any
 
@@ -48,9 +49,9 @@ def small(kind: str, **more: object) -> Any:
     return model.requires_grad_(False)
 
 
-def adapted(kind: str) -> Any:
+def adapted(kind: str, *, dora: bool = False) -> Any:
     torch.manual_seed(1)
-    config = LoraConfig(target_modules="all-linear", r=4, init_lora_weights=False)
+    config = LoraConfig(target_modules="all-linear", r=4, init_lora_weights=False, use_dora=dora)
     return get_peft_model(small(kind), config).eval()  # without dropout
 
 
@@ -63,7 +64,7 @@ def step(model: Any, *, autocast: bool = False) -> tuple[torch.Tensor, list[torc
 
 
 def fused(model: Any) -> set[str]:
-    return {m.forward.__func__.__name__[1:] for m in model.modules() if "forward" in vars(m)}
+    return {m.forward.func.__name__[1:] for m in model.modules() if "forward" in vars(m)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,9 +83,10 @@ def test_loss_is_the_same_bits_and_gradients_the_same(
         assert torch.equal(plain(input_ids=IDS).logits, ours(input_ids=IDS).logits)
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_under_autocast(dtype: torch.dtype) -> None:
-    plain, ours = (adapted("llama") for _ in range(2))
+def test_under_autocast(dtype: torch.dtype, dora: bool) -> None:
+    plain, ours = (adapted("llama", dora=dora) for _ in range(2))
     for model in (plain, ours):
         model.get_base_model().model.to(dtype)
         for name, weight in model.named_parameters():
@@ -94,6 +96,14 @@ def test_under_autocast(dtype: torch.dtype) -> None:
     assert torch.equal(loss, own_loss)
     for a, b in zip(own, expected, strict=True):
         assert float((a - b).norm() / b.norm()) < 0.02  # two roundings to 8 bits
+
+
+def test_in_double_precision() -> None:
+    plain, ours = (adapted("llama").double() for _ in range(2))
+    fuse(ours)
+    expected, own = step(plain), step(ours)
+    assert torch.equal(expected[0], own[0])
+    torch.testing.assert_close(own[1], expected[1], rtol=1e-5, atol=1e-7)
 
 
 def test_lora_casts_where_autocast_is_off() -> None:
@@ -124,12 +134,13 @@ def test_copies_work_on_their_own_weights_and_the_runs_numbers_are_not_drawn() -
     fuse(model)
     assert torch.equal(torch.random.get_rng_state(), state)
     before = step(model)[0]
-    copy = deepcopy(model)
-    for name, weight in copy.named_parameters():
-        if "norm" in name or "gate_proj.base" in name:
-            weight.data.zero_()
-    assert torch.equal(step(model)[0], before)
-    assert not torch.equal(step(copy)[0], before)
+    for copy in (deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(step(copy)[0], before)
+        for name, weight in copy.named_parameters():
+            if "norm" in name or "gate_proj.base" in name:
+                weight.data.zero_()
+        assert torch.equal(step(model)[0], before)
+        assert not torch.equal(step(copy)[0], before)
 
 
 def test_it_keeps_inputs_alone() -> None:

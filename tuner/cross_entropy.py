@@ -30,19 +30,22 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:  # pyright: ignore
-        sums = torch.empty(len(logits), device=logits.device)
+        most = logits.amax(-1, keepdim=True).float()
+        sums = torch.empty_like(most)
         for rows in pieces(logits):
-            sums[rows] = logits[rows].float().logsumexp(-1)
-        ctx.save_for_backward(logits, targets, sums)
-        return sums - logits.gather(-1, targets[:, None])[:, 0].float()
+            sums[rows] = torch.sub(logits[rows], most[rows]).exp_().sum(-1, keepdim=True).float()
+        # Not their sum: beside a large logit, a small number of nats would be lost.
+        logs = sums.log_()
+        ctx.save_for_backward(logits, targets, most, logs)
+        return (logs - (logits.gather(-1, targets[:, None]).float() - most))[:, 0]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
         """The probabilities, less 1 at the target."""
-        logits, targets, sums = ctx.saved_tensors
+        logits, targets, most, logs = ctx.saved_tensors
         found = torch.empty_like(logits)
         for rows in pieces(logits):
-            piece = torch.sub(logits[rows], sums[rows, None]).exp_()  # float32 or more
+            piece = torch.sub(logits[rows], most[rows]).sub_(logs[rows]).exp_()  # float32 or more
             piece.scatter_add_(-1, targets[rows, None], piece.new_full((len(piece), 1), -1.0))
             found[rows] = piece.mul_(grad[rows, None])
         return found, None

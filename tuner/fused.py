@@ -7,7 +7,8 @@ transformers to the last bit.
 
 from __future__ import annotations
 
-from types import MethodType, SimpleNamespace
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,10 +44,11 @@ def fuse(model: Any) -> None:
         kind = type(module)
         if kind not in known:
             known[kind] = next((new for like, new in ALIKE if _is(kind, like)), None)
-        if known[kind]:
-            module.forward = MethodType(known[kind], module)
-        elif isinstance(module, LoraLayer):
-            module._cast_input_dtype = MethodType(_cast, module)  # pyright: ignore
+        if known[kind] and "forward" not in vars(module):
+            module.forward = partial(known[kind], module)
+        # DoRA takes the type of its norms from the inputs.
+        elif isinstance(module, LoraLayer) and not module.lora_variant:
+            module._cast_input_dtype = partial(_cast, module)  # pyright: ignore
 
 
 def _is(kind: type, like: Any) -> bool:
@@ -102,7 +104,7 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:  # pyright: ignore
         x = states.reshape(-1, states.shape[-1])
         found = torch.empty_like(x, dtype=torch.promote_types(x.dtype, weight.dtype))
-        scale = torch.empty(len(x), 1, device=x.device)
+        scale = torch.empty(len(x), 1, dtype=torch.float32, device=x.device)
         for rows in pieces(x):
             piece = x[rows].float()
             scale[rows] = torch.rsqrt(piece.pow(2).mean(-1, keepdim=True) + epsilon)
@@ -116,7 +118,7 @@ class _RMSNorm(torch.autograd.Function):
         x, own = (one.reshape(-1, one.shape[-1]) for one in (states, grad))
         found = torch.empty_like(x)
         for rows in pieces(x):
-            normed = x[rows] * scale[rows]
+            normed = x[rows].float() * scale[rows]
             piece = (own[rows] * weight).to(x.dtype).float()
             along = torch.linalg.vecdot(piece, normed)[:, None] / x.shape[1]
             found[rows] = piece.addcmul_(normed, along, value=-1).mul_(scale[rows])
