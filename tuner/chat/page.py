@@ -205,9 +205,9 @@ def _page(begin: Callable[[], Visit]) -> Any:
                     yield typed, here, *here.shown.values()
                     typed = gradio.skip()
             except UserError as error:
-                # Gradio takes a message for HTML.
-                message = html.escape(str(error))
-                raise gradio.Error(message, title="", print_exception=False) from error
+                # One that is raised would be written over the replies; Gradio takes it for HTML.
+                gradio.Warning(html.escape(str(error)), title="Error")
+                yield gradio.skip(), here, *here.shown.values()
 
         def halt(here: Visit | None) -> None:
             if here:
