@@ -96,7 +96,7 @@ def test_a_mistake_is_said_and_the_question_is_kept(browser: Any, page: Page) ->
     come(browser, page)
     browser.find_element("xpath", SETTINGS).click()
     number = "//label[contains(., 'max_new_tokens')]//input"
-    until(lambda: browser.find_element("xpath", number).is_displayed())
+    until(lambda: any(one.is_displayed() for one in browser.find_elements("xpath", number)))
     field = browser.find_element("xpath", number)
     field.clear()
     field.send_keys("0")

@@ -65,11 +65,11 @@ class Visitor:
                         return
 
     def ask(self, text: str, system: str = "", drawn: tuple[Any, ...] = DRAWN) -> Any:
-        """The texts on both sides when all is said, or the error."""
-        *_, last = self.follow(self.press("Send", text, None, system, *drawn))
-        if not last["success"]:
-            return last["output"]["error"]
-        return [texts(side) for side in last["output"]["data"][2:]]
+        """The texts on both sides when all is said, or what is wrong with the question."""
+        *saids, last = self.follow(self.press("Send", text, None, system, *drawn))
+        assert last["success"]
+        wrong = [said["log"] for said in saids if said["msg"] == "log"]
+        return wrong[0] if wrong else [texts(side) for side in last["output"]["data"][2:]]
 
 
 def texts(side: list[dict[str, Any]]) -> list[str]:

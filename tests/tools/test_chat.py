@@ -126,6 +126,13 @@ def test_the_page_is_served_to_this_machine_alone_until_ctrl_c(
     assert "Traceback" not in err
 
 
+def test_a_page_without_gradio_is_one_message(chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.tools.chat.find_spec", lambda name: None)
+    code, _, err = chat("--web")
+    assert (code, "Loading" in err) == (2, False)
+    assert "pip install -e '.[web]'" in err
+
+
 def test_others_need_a_password_that_is_made_anew(
     chat: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

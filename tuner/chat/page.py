@@ -135,16 +135,11 @@ def build_app(begin: Callable[[], Visit], host: str, password: str | None) -> AS
         begin: a new conversation.
         host: name or address that the server listens on.
         password: what people have to know; null where nobody but this machine's users can come.
-
-    Raises:
-        UserError: Gradio is missing.
     """
-    try:
-        import gradio
-        from fastapi import FastAPI
-        from gradio.themes import Base
-    except ImportError as error:
-        raise UserError("--web needs Gradio, which is missing: pip install 'tuner[web]'") from error
+    import gradio
+    from fastapi import FastAPI
+    from gradio.themes import Base
+
     app = gradio.mount_gradio_app(
         # Where its parent cares for CORS, Gradio does not; its own would let other sites read.
         FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)]),
@@ -205,9 +200,9 @@ def _page(begin: Callable[[], Visit]) -> Any:
                     yield typed, here, *here.shown.values()
                     typed = gradio.skip()
             except UserError as error:
-                # Gradio takes a message for HTML.
-                message = html.escape(str(error))
-                raise gradio.Error(message, title="", print_exception=False) from error
+                # One that is raised would be written over the replies; Gradio takes it for HTML.
+                gradio.Warning(html.escape(str(error)))
+                yield gradio.skip(), here, *here.shown.values()
 
         def halt(here: Visit | None) -> None:
             if here:

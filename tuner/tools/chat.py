@@ -7,6 +7,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,6 +93,8 @@ def _speaker(systems: list[System], options: Any) -> Speaker:
 
 
 def _serve(systems: list[System], settings: Settings, options: Any) -> None:
+    if find_spec("gradio") is None:
+        raise UserError("--web needs Gradio, which is missing: pip install -e '.[web]'")
     from tuner.chat.page import Visit, build_app
     from tuner.server import LOOPBACK, address, can_show, listen, serve
 
