@@ -165,6 +165,7 @@ def compare_chosen(folder: Path, definition: Definition, results: dict[str, Any]
     Raises:
         UserError: the runs do not fit together.
     """
+    from tuner.sweep.fit import seed_of
     from tuner.sweep.report import COMPARISON, read_comparison
     from tuner.tools.compare import evaluate
 
@@ -172,7 +173,8 @@ def compare_chosen(folder: Path, definition: Definition, results: dict[str, Any]
         one["name"]: one["runs"] for one in results["settings"] if one["name"] in results["chosen"]
     }
     every = [one for own in runs.values() for one in own]
-    elsewhere = [one for one in every if not Path(one["run"]).is_dir()]
+    # On another machine, the same path may be that of a run with another seed.
+    elsewhere = [one for one in every if seed_of(Path(one["run"])) != one["seed"]]
     for one in elsewhere:
         print(f"{one['run']} is on {one['host']}, not here: the comparison is without it")
     here = [name for name, own in runs.items() if any(one not in elsewhere for one in own)]
