@@ -29,7 +29,7 @@ on where the runs stopped.
 
 def _parser() -> Parser:
     parser = Parser(prog="tuner sweep", description=DESCRIPTION)
-    parser.add_argument("sweep", type=Path, metavar="FILE", help="YAML of configs/sweeps")
+    parser.add_argument("file", type=Path, metavar="FILE", help="YAML of configs/sweeps")
     parser.add_argument(
         "--config", type=str, action="append", help="recipe, instead of those in FILE"
     )
@@ -65,7 +65,7 @@ def read(args: Sequence[str]) -> tuple[Any, Definition]:
         taking.append(word)
     options = parser.parse_args(own)
     given = {key: options[key] for key in ("config", "seeds", "trials", "compare")}
-    return options, read_definition(options.sweep, given, more)
+    return options, read_definition(options.file, given, more)
 
 
 def sweep(args: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def sweep(args: Sequence[str]) -> None:
     from tuner.sweep.summary import summarise
     from tuner.sweep.worker import work
 
-    name = options.name or options.sweep.stem
+    name = options.name or options.file.stem
     if not NAME.fullmatch(name):
         raise UserError(f"--name: '{name}' is not allowed; use letters, digits, '.', '_' and '-'")
     check(definition)
