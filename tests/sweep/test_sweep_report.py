@@ -65,7 +65,7 @@ def test_an_interval_of_a_mean_is_students() -> None:
     # t of 0.975 with 2 degrees of freedom is 4.302653; sd 0.1, so 4.302653 * 0.1 / sqrt(3)
     assert mean_interval([1.9, 2.0, 2.1]) == pytest.approx([1.751586, 2.248414], abs=1e-6)
     assert mean_interval([1.0]) is None
-    assert mean_interval([1.0, 1.0]) == [1.0, 1.0]
+    assert mean_interval([1.0, 1.0]) is None
 
 
 def test_settings_stand_in_the_order_of_their_means_and_the_incomplete_last(summed: Any) -> None:
@@ -106,6 +106,16 @@ def test_one_seed_has_no_interval_and_says_so(define: Any) -> None:
     assert results["settings"][0]["val_loss"] == {"mean": 1.0, "sd": None, "ci95": None}
     text = "\n".join(sentence.text for sentence in sentences(results))
     assert "One seed a setting" in text
+    assert "not clearly ahead" in text
+
+
+def test_seeds_that_change_nothing_make_no_interval(define: Any) -> None:
+    definition = define(over={"model.head.r": ("4", "8")}, seeds=(1, 2))
+    trials = [trial(rank, seed, 8 / int(rank)) for rank in ("4", "8") for seed in (1, 2)]
+    results = summarise("ranks", definition, trials)
+    assert results["settings"][0]["val_loss"] == {"mean": 1.0, "sd": 0.0, "ci95": None}
+    text = "\n".join(sentence.text for sentence in sentences(results))
+    assert "Runs of other seeds are the same" in text
     assert "not clearly ahead" in text
 
 

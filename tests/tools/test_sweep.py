@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -204,6 +205,31 @@ def test_a_login_is_written_and_printed_nowhere(
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 10
     assert not [path for path in written if b"canary" in path.read_bytes()]
+
+
+@pytest.mark.usefixtures("with_stub")
+def test_runs_of_other_machines_are_left_out_of_the_comparison(
+    write: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compared: list[list[str]] = []
+    monkeypatch.setattr("tuner.tools.compare.evaluate", compared.append)
+    file, logs = write(seeds=[1, 2], compare=2), tmp_path / "logs"
+    folder = logs / "sweeps" / "ranks"
+    assert main([str(file), f"--logs={logs}"]) == 0
+    assert compared[0][:2] == ["loss-1@*", "loss-2@*"]
+    capsys.readouterr()
+    # What stands there is of another seed, or nothing does.
+    (folder / "loss-1" / "version_1" / "config.yaml").write_text("seed_everything: 3\n")
+    shutil.rmtree(folder / "loss-2")
+    assert main([str(file), f"--logs={logs}"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split(" is on ")[0][-18:] for line in out.splitlines() if "not here" in line] == [
+        *("s/loss-1/version_1", "s/loss-2/version_0", "s/loss-2/version_1")
+    ]
+    assert compared[1][:2] == ["loss-1@*", f"--logs={folder}"]
 
 
 @pytest.fixture

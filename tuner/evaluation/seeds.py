@@ -56,9 +56,9 @@ def mean_interval(values: Sequence[float]) -> list[float] | None:
         values: one a seed.
 
     Returns:
-        Both ends; null for fewer than two values.
+        Both ends; null where no two values differ: they say nothing of other seeds.
     """
-    if len(values) < 2:
+    if len(set(values)) < 2:
         return None
     from scipy import stats
 

@@ -53,6 +53,13 @@ def sentences(results: Results) -> list[Sentence]:
         said.append(
             Sentence("One seed a setting", "how far other training seeds would lie is not known")
         )
+    if seeds > 1 and any(one["val_loss"] and not one["val_loss"]["ci95"] for one in settings):
+        said.append(
+            Sentence(
+                "Runs of other seeds are the same",
+                "nothing is drawn from seed_everything there, so they say nothing of other seeds",
+            )
+        )
     states = Counter(run["state"] for one in settings for run in one["runs"])
     rest = ", ".join(f"{n} {state}" for state, n in states.items() if state != "complete")
     if rest:

@@ -55,7 +55,7 @@ class Run:
         if not (self.root / self.name).is_dir():
             return []
         try:
-            return [one for one in versions_of(self.root, self.name) if _seed(one) == self.seed]
+            return [one for one in versions_of(self.root, self.name) if seed_of(one) == self.seed]
         except UserError:
             return []
 
@@ -178,7 +178,8 @@ def _wait_for(folder: Path) -> None:
             return
 
 
-def _seed(folder: Path) -> int | None:
+def seed_of(folder: Path) -> int | None:
+    """The seed of a run; null where there is none."""
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):

@@ -29,7 +29,7 @@ on where the runs stopped.
 
 def _parser() -> Parser:
     parser = Parser(prog="tuner sweep", description=DESCRIPTION)
-    parser.add_argument("sweep", type=Path, metavar="FILE", help="YAML of configs/sweeps")
+    parser.add_argument("file", type=Path, metavar="FILE", help="YAML of configs/sweeps")
     parser.add_argument(
         "--config", type=str, action="append", help="recipe, instead of those in FILE"
     )
@@ -65,7 +65,7 @@ def read(args: Sequence[str]) -> tuple[Any, Definition]:
         taking.append(word)
     options = parser.parse_args(own)
     given = {key: options[key] for key in ("config", "seeds", "trials", "compare")}
-    return options, read_definition(options.sweep, given, more)
+    return options, read_definition(options.file, given, more)
 
 
 def sweep(args: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ def sweep(args: Sequence[str]) -> None:
     from tuner.sweep.summary import summarise
     from tuner.sweep.worker import work
 
-    name = options.name or options.sweep.stem
+    name = options.name or options.file.stem
     if not NAME.fullmatch(name):
         raise UserError(f"--name: '{name}' is not allowed; use letters, digits, '.', '_' and '-'")
     check(definition)
@@ -165,6 +165,7 @@ def compare_chosen(folder: Path, definition: Definition, results: dict[str, Any]
     Raises:
         UserError: the runs do not fit together.
     """
+    from tuner.sweep.fit import seed_of
     from tuner.sweep.report import COMPARISON, read_comparison
     from tuner.tools.compare import evaluate
 
@@ -172,7 +173,8 @@ def compare_chosen(folder: Path, definition: Definition, results: dict[str, Any]
         one["name"]: one["runs"] for one in results["settings"] if one["name"] in results["chosen"]
     }
     every = [one for own in runs.values() for one in own]
-    elsewhere = [one for one in every if not Path(one["run"]).is_dir()]
+    # On another machine, the same path may be that of a run with another seed.
+    elsewhere = [one for one in every if seed_of(Path(one["run"])) != one["seed"]]
     for one in elsewhere:
         print(f"{one['run']} is on {one['host']}, not here: the comparison is without it")
     here = [name for name, own in runs.items() if any(one not in elsewhere for one in own)]
