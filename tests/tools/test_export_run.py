@@ -322,6 +322,7 @@ def test_the_card_says_what_is_known(lora: Path, export: Any, tmp_path: Path) ->
     system = system_of(lora)
     results, _ = made({"base": [REFERENCE, "one"], "mine": [REFERENCE, REFERENCE]})
     results["systems"]["mine"]["trained_sha256"] = system.hashes["trained_sha256"]
+    results["test_set"]["source"] = f"Conversations ({tmp_path}/mine.jsonl)"
     for place, (name, changed) in enumerate([("old", {}), ("lora", results), ("bad", None)]):
         file = tmp_path / "compare" / name / "results.json"
         file.parent.mkdir(parents=True)
@@ -339,6 +340,7 @@ def test_the_card_says_what_is_known(lora: Path, export: Any, tmp_path: Path) ->
     trained_parameters = f"{read_record(lora)['trainable_params']:,}"
     for fact in ("| head, r | 16 |", "as stated by its owner", "rougeL", trained_parameters):
         assert fact in card.text
+    assert str(tmp_path) not in str(card), "others need not know of places on this machine"
     assert str(ModelCard(str(card))) == str(card)
 
 

@@ -286,7 +286,8 @@ def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> Non
     names: dict[str, Any] = {}
     exec(dedent(found[0]).replace("http://127.0.0.1:8000/v1", url), names)
     client, answer = names["client"], names["answer"]
-    assert answer.choices[0].message.content.strip() == own_reply(lora, ASK, 64)
+    text = answer.choices[0].message.content.strip()
+    assert text == own_reply(lora, ASK, 64)
     assert answer.usage.completion_tokens <= 64
     assert [model.id for model in client.models.list()] == ["lora"]
     chat: Any = {"model": "lora", "messages": names["question"], "max_completion_tokens": 12}
@@ -296,7 +297,7 @@ def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> Non
         if piece.choices
     ]
     assert len([piece for piece in pieces if piece]) > 1, "word by word"
-    assert "".join(pieces).strip() == own_reply(lora, ASK, 12)
+    assert text.startswith("".join(pieces).strip())
     with pytest.raises(BadRequestError):
         client.chat.completions.create(**chat | {"model": "other"})
     client.close()

@@ -93,6 +93,7 @@ def write_card(
         results=results,
         summary=summary(results) if results else None,
         differences=differences(results, "primary") if results else None,
+        tested=_tested(results) if results else None,
         licence=licence,
         data_licence=card["source"]["licence"],
     )
@@ -212,6 +213,11 @@ def _short(name: str) -> str:
     return Path(name).name if Path(name).expanduser().exists() else name
 
 
+def _tested(results: Mapping[str, Any]) -> str:
+    """What a comparison was made on, without its place on this machine."""
+    return results["test_set"]["source"].split(" (")[0]
+
+
 def _metadata(
     system: System,
     name: str,
@@ -227,7 +233,7 @@ def _metadata(
     found: list[EvalResult] | None = None
     if results:
         values = results["systems"][own]["metrics"]
-        tested = results["test_set"]["source"].split(" (")[0]
+        tested = _tested(results)
         found = [
             EvalResult(
                 task_type="text-generation",
