@@ -207,7 +207,7 @@ def test_serve_mistakes(
     monkeypatch.setattr("transformers.utils.import_utils.is_serve_available", lambda: False)
     code, _, err = start(lora)
     assert code == 2
-    assert "pip install 'tuner[serve]'" in err
+    assert "pip install -e '.[serve]'" in err
 
 
 def test_a_rendering_without_a_template_is_served_with_a_warning(

@@ -113,7 +113,7 @@ def find_engine(wanted: Engine | None) -> Engine:
     if not is_serve_available():
         raise UserError(
             "no engine to serve with: install what `transformers serve` needs with "
-            "pip install 'tuner[serve]', or vLLM"
+            "pip install -e '.[serve]', or vLLM"
         )
     return "transformers"
 
