@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -180,6 +182,8 @@ def _write_weights(
         settings.save_pretrained(str(part))
     model = None  # before the next one is loaded
     gc.collect()
+    with suppress(OSError, AttributeError):  # glibc would keep it; other C libraries do not
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     return compare(_loaded(system, part, form, device), said, source)
 
 
