@@ -39,7 +39,8 @@ def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         norm = (found[name] - value).norm() / value.norm()
-        assert norm < 1e-5, f"{name}: relative difference {norm:.1e}"
+        # What rounding in float32 comes to in a few steps of this rate.
+        assert norm < 3e-5, f"{name}: relative difference {norm:.1e}"
 
 
 def reference_steps(

@@ -169,11 +169,13 @@ def test_a_signal_ends_run_and_sweep(
         os.kill(os.getpid(), number)
 
     before = signal.getsignal(signal.SIGTERM)
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # by workers of pytest
     sender = threading.Thread(target=send)
     sender.start()
     file = write(compare=0)
     assert main([str(file), f"--logs={tmp_path / 'logs'}", "--steps=10000", "--pause=0.1"]) == code
     sender.join()
+    signal.signal(signal.SIGINT, ignored)
     assert signal.getsignal(signal.SIGTERM) == before
     assert "The same command goes on" in capsys.readouterr().err
     assert read_record(metrics.parent)["status"] == "stopped"
