@@ -141,7 +141,7 @@ def test_a_recipe_runs_on_other_bases_by_one_flag(
 
 
 RECIPES = sorted((ROOT / "configs" / "recipes").glob("*.yaml"))
-QUICK = ("formal_email", "bitext_intent_nf4", "support_prompt_10")  # the others take a minute
+QUICK = ("bitext_intent_nf4", "support_prompt_10")  # the others take a minute
 OTHER = [recipe.stem for recipe in RECIPES if recipe.stem not in QUICK]
 
 

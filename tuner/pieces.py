@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Numbers at a time. A temporary tensor of many rows would not stay in a processor's cache, and its
 # memory would come from the system anew each time; one of few rows would keep no GPU busy.
 CPU, OTHERS = 2**20, 2**24
-TRIED = 8  # pieces of a tensor without content: a plan tries batches of thousands
+TRIED = 2  # pieces of a tensor without content: a plan tries batches of thousands
 
 
 def pieces(states: Tensor) -> Iterator[slice]:
