@@ -10,12 +10,7 @@ from tuner.process import run, start
 # Name, what stands behind it on the command line, the module, and what it does; in order of use.
 COMMANDS = (
     ("preview", "--config FILE", "tuner.tools.preview", "show what a run would learn from"),
-    (
-        "plan",
-        "--config FILE",
-        "tuner.tools.plan",
-        "memory and time of a step, before anything loads",
-    ),
+    ("plan", "--config FILE", "tuner.tools.plan", "memory and time of a step, before it loads"),
     ("fit", "--config FILE", "tuner.cli", "train an adapter, as train.py does"),
     ("validate", "--config FILE", "tuner.cli", "the loss of a checkpoint on its validation rows"),
     ("test", "--config FILE", "tuner.cli", "likewise on its test rows"),

@@ -3,14 +3,13 @@
 import json
 import random
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import needs_browser, open_browser
 from made import HOSTILE, REFERENCE, SPREAD, WAITING, hostile, made, ratings
 
 from tuner.evaluation import terminal
@@ -396,25 +395,10 @@ def test_a_large_comparison_stays_a_small_page() -> None:
     assert len(render_html(results, many)) < 2_000_000
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    # Without a sandbox, as it cannot have one where the tests run as root in a container; offline.
-    for one in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu",
-                "disable-background-networking", "proxy-server=127.0.0.1:9"):  # fmt: skip
-        options.add_argument(f"--{one}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driven = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield driven
-    driven.quit()
+browser = pytest.fixture(open_browser)
 
 
+@needs_browser
 def test_a_browser_finds_text_and_nothing_to_run_or_fetch(browser: Any, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text(render_html(*hostile()), encoding="utf-8", errors="backslashreplace")

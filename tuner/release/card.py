@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tuner.backbone import locate
+from tuner.backbone import locate, weights_hash
 from tuner.evaluation.layout import Cell, Table
-from tuner.evaluation.markdown import escape, table
+from tuner.evaluation.report import markdown_templates
 from tuner.evaluation.tables import differences, headline, summary
 from tuner.runs import read_record
 
@@ -68,17 +67,9 @@ def write_card(
     """
     assert system.run is not None
     record, card = read_record(system.run), system.card
-    results, own = newest_comparison(system.hashes["trained_sha256"], logs)
+    results, own = newest_comparison(weights_hash(str(system.trained)), logs)
     licence = licence_of(system.base, system.revision)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=False,
-        finalize=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["table"] = table
+    environment = markdown_templates(Path(__file__).parent)
     body = environment.get_template("card.md.j2").render(
         name=name,
         head=system.head,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from tuner.backbone import context_length, load_tokenizer
+from tuner.backbone import context_length, load_tokenizer, weights_hash
 from tuner.data.encode import encode_header
 from tuner.errors import UserError
 from tuner.evaluation.systems import System
@@ -193,9 +193,12 @@ def _refuse_other_base(system: System) -> None:
     Raises:
         UserError: they did.
     """
+    if system.trained.name != "adapter":  # a whole model needs no base
+        return
     assert system.run is not None
-    then, now = read_record(system.run).get("weights_sha256"), system.hashes["base_sha256"]
-    if system.trained.name == "adapter" and then and now and then != now:
+    then = read_record(system.run).get("weights_sha256")
+    now = weights_hash(system.base, system.revision)
+    if then and now and then != now:
         raise UserError(
             f"{system.base}: its weights are not those that {system.name} was trained on (SHA-256 "
             f"{now[:12]}, then {then[:12]}), so the adapter does not belong to them. Get the base "
