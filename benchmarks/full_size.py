@@ -1,12 +1,13 @@
 """A training step of TinyLlama-1.1B's exact shape beside TRL: tokens/s, peak memory, arithmetic.
 
     pip install -c constraints.txt -e '.[bench]'
-    python benchmarks/full_size.py [--batch_size 4] [--tokens 512]
+    python benchmarks/full_size.py [--batch_size 4] [--tokens 512 [2048 ...]]
 
 The weights are random, in bfloat16 on both sides; rows are of equal length, so that nothing is
 gained by grouping. The arithmetic of a step is counted as 4 operations a weight and token: two
 going forward, two for the gradient of the inputs, none for frozen weights. What the machine can do
-is measured right before each run: products of bfloat16 matrices of the model's own sizes.
+is measured right before each run: the bfloat16 products of one block of the model.
+On a GPU, an NF4 base and compiled blocks are measured as well.
 Writes benchmarks/results/full_size.json; then `python benchmarks/tables.py`.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 from measure import write
-from training import fit, peer, rates
+from training import DTYPES, fit, peer, rates
 
 SHAPE = {
     "vocab_size": 32_000,
@@ -39,6 +40,11 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "trl": {},
     "trl_no_recompute": {"gradient_checkpointing": False},
 }
+ON_GPU: dict[str, dict[str, Any]] = {
+    "tuner_nf4": {"model.quantize": "nf4"},
+    "tuner_compiled": {"model.compile": "true"},
+}
+WARM_UP = 1  # steps before the clock starts: in the first one memory is had and kernels are made
 
 
 def write_base(folder: Path) -> int:
@@ -84,63 +90,74 @@ def write_rows(file: Path, tokens: int, count: int) -> None:
 
 
 def matmul_rate(rows: int, device: str) -> float:
-    """Operations a second of bfloat16 products of the model's sizes."""
-    wide, narrow = SHAPE["intermediate_size"], SHAPE["hidden_size"]
-    x = torch.randn(rows, narrow, dtype=torch.bfloat16, device=device)
-    w = torch.randn(wide, narrow, dtype=torch.bfloat16, device=device)
+    """Operations a second of the bfloat16 products of one block."""
+    hidden, wide = SHAPE["hidden_size"], SHAPE["intermediate_size"]
+    keys = hidden // SHAPE["num_attention_heads"] * SHAPE["num_key_value_heads"]
+    sizes = [(hidden, hidden), (keys, hidden), (keys, hidden), (hidden, hidden)]  # q, k, v, o
+    sizes += [(wide, hidden), (wide, hidden), (hidden, wide)]  # gate, up, down
+    kind: dict[str, Any] = {"dtype": torch.bfloat16, "device": device}
+    weights = [torch.randn(size, **kind) for size in sizes]
+    inputs = {width: torch.randn(rows, width, **kind) for width in (hidden, wide)}
 
     def seconds(times: int) -> float:
         began = time.perf_counter()
         for _ in range(times):
-            out = x @ w.T
+            for weight in weights:
+                out = inputs[weight.shape[1]] @ weight.T
         out.sum().item()  # waits for a GPU
         return time.perf_counter() - began
 
     seconds(3)
     times = max(3, int(2.0 / (seconds(3) / 3)))
-    return 2 * rows * wide * narrow * times / seconds(times)
+    return 2 * rows * sum(weight.numel() for weight in weights) * times / seconds(times)
+
+
+def turn(folder: Path, job: dict[str, Any], system: str, weights: int) -> dict[str, float]:
+    """One training, and what the machine can do right before it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    machine = matmul_rate(job["batch_size"] * job["max_length"], device)
+    side = fit if system.startswith("tuner") else peer
+    found = side(folder, job, (SYSTEMS | ON_GPU)[system])
+    speed = rates(found, WARM_UP)
+    return {
+        **{key: round(value, 2) for key, value in speed.items()},
+        "matmul_tflops": round(machine / 1e12, 4),
+        "share_of_matmul": round(4 * weights * speed["tokens_per_second"] / machine, 4),
+        "peak_mib": round(found["peak_mib"]),
+    }
 
 
 def main() -> None:
     """Measure, print and write."""
+    gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch_size", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[512], help="of a row")
     parser.add_argument("--steps", type=int, default=3, help="after the first one")
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
+    parser.add_argument("--systems", nargs="+", default=[*SYSTEMS, *(ON_GPU if gpu else ())])
     args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        weights = write_base(folder / "base")
-        write_rows(folder / "train.jsonl", args.tokens, args.batch_size * (args.steps + 1))
-        job = {
-            "base": str(folder / "base"),
-            "precision": "bf16",
-            "dtype": "bfloat16",
-            "max_length": args.tokens,
-            "batch_size": args.batch_size,
-            "lr": 1e-4,
-            "seed": 0,
-        }
-        result = {"weights": weights, "rows": args.batch_size, "tokens": args.tokens}
-        systems: dict[str, list[dict[str, float]]] = {name: [] for name in args.systems}
-        for _ in range(args.repeat):
-            for name in args.systems:
-                machine = matmul_rate(args.batch_size * args.tokens, device)
-                side = fit if name.startswith("tuner") else peer
-                found = side(folder, job, SYSTEMS[name])
-                speed = rates(found, warm_up=1)
-                one = {
-                    **{key: round(value, 2) for key, value in speed.items()},
-                    "matmul_tflops": round(machine / 1e12, 4),
-                    "share_of_matmul": round(4 * weights * speed["tokens_per_second"] / machine, 4),
-                    "peak_mib": round(found["peak_mib"]),
-                }
-                systems[name].append(one)
-                print(name, one, flush=True)
-    write("full_size", {**result, "systems": systems})
+        result: dict[str, Any] = {"weights": write_base(folder / "base"), "cases": []}
+        for tokens in args.tokens:
+            write_rows(folder / "train.jsonl", tokens, args.batch_size * (args.steps + WARM_UP))
+            job = {
+                "base": str(folder / "base"),
+                "precision": "bf16",
+                "dtype": DTYPES["bf16"],
+                "max_length": tokens,
+                "batch_size": args.batch_size,
+                "lr": 1e-4,
+                "seed": 0,
+            }
+            systems: dict[str, list[dict[str, float]]] = {name: [] for name in args.systems}
+            for _ in range(args.repeat):
+                for name in args.systems:
+                    systems[name].append(turn(folder, job, name, result["weights"]))
+                    print(tokens, name, systems[name][-1], flush=True)
+            result["cases"].append({"rows": args.batch_size, "tokens": tokens, "systems": systems})
+            write("full_size", result)
 
 
 if __name__ == "__main__":

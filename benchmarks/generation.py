@@ -15,20 +15,16 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from full_size import SHAPE
-from measure import RESULTS, ROOT
+from measure import ROOT, write
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -46,7 +42,7 @@ from tuner.plugins import subclasses
 from tuner.tools.compare import BATCH_SIZE
 
 PROMPT = Chat()
-CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Recording:
@@ -82,7 +78,7 @@ def one_by_one(
     """The tokens of each reply, one library call a prompt; the end-of-turn mark is one of them."""
     stops, replies = stop_ids(PROMPT, tokenizer), []
     for messages in asked:
-        ids = torch.tensor([encode_header(messages, PROMPT, tokenizer)])
+        ids = torch.tensor([encode_header(messages, PROMPT, tokenizer)], device=DEVICE)
         out = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -101,8 +97,9 @@ def gap(model: Any, header: list[int], one: list[int], other: list[int]) -> floa
     place = next(
         (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one) - 1
     )
+    ids = torch.tensor([header + one[:place]], device=DEVICE)
     with torch.inference_mode():
-        logits = model(input_ids=torch.tensor([header + one[:place]])).logits[0, -1]
+        logits = model(input_ids=ids).logits[0, -1]
     top = logits.topk(2).values
     return float(top[0] - top[1])
 
@@ -181,7 +178,7 @@ def random_lora(base: Any, targets: Any) -> Any:
 
 def pico() -> Any:
     """The embedded base as the library loads it."""
-    return AutoModelForCausalLM.from_pretrained(PICO, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(PICO, dtype=torch.float32).eval().to(DEVICE)
 
 
 def main() -> None:
@@ -200,27 +197,13 @@ def main() -> None:
         default=[16, 32, 1],
         help="prompts, new tokens and turns of the large shape; 0 prompts leave it out",
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    result: dict[str, Any] = {
-        "benchmark": "generation",
-        "command": " ".join(map(_short, sys.argv[1:])),
-        "machine": {
-            "architecture": platform.machine(),
-            "processor": _processor(),
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
-        "cases": [],
-    }
+    cases = list[dict[str, Any]]()
 
     def case(name: str, data: str, found: dict[str, Any]) -> None:
-        result["cases"].append({"system": name, "data": data, **found})
-        print(json.dumps(result["cases"][-1]), flush=True)
-        file = RESULTS / "generation.json"
-        file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        cases.append({"system": name, "data": data, **found})
+        print(json.dumps(cases[-1]), flush=True)
+        write("generation", {"cases": cases})
 
     room = (context_length("pico") or 1024) - options.max_new_tokens
     prompts, limit, turns = options.large
@@ -228,7 +211,7 @@ def main() -> None:
         data, asked = questions(options.data[0], prompts, room)
         torch.manual_seed(0)
         base = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE), dtype=torch.float32)
-        peer = random_lora(base, ["q_proj", "k_proj", "v_proj", "o_proj"])
+        peer = random_lora(base.to(DEVICE), ["q_proj", "k_proj", "v_proj", "o_proj"])
         ours = _asked(use_onednn(copy.deepcopy(peer)))
         name = "shape of TinyLlama-1.1B, random LoRA"
         case(name, data, measure(peer, ours, asked, limit, turns))
@@ -241,9 +224,9 @@ def main() -> None:
         for spec in options.data:
             data, asked = questions(spec, options.prompts, room)
             rest = (asked, options.max_new_tokens, options.turns)
-            base = System("base", "pico", None, None).load(torch.float32, CPU)
+            base = System("base", "pico", None, None).load(torch.float32, DEVICE)
             case("pico", data, measure(pico(), _asked(base), *rest))
-            tuned = System("tuned", "pico", None, None, run=run).load(torch.float32, CPU)
+            tuned = System("tuned", "pico", None, None, run=run).load(torch.float32, DEVICE)
             tuned = _asked(tuned)
             peer = PeftModel.from_pretrained(pico(), str(run / "adapter")).eval()
             case(name, data, measure(peer, tuned, *rest))
@@ -253,22 +236,6 @@ def _asked(model: Any) -> Any:
     """The model of `System.load` as `answer` asks it."""
     attend_by_row(model)
     return merged(model) or model
-
-
-def _short(word: str) -> str:
-    """A word of the command line without the folders of a file."""
-    name, equals, file = word.rpartition("=")
-    return name + equals + Path(file).name if "/" in file else word
-
-
-def _processor() -> str:
-    """What Linux calls the processor; else what Python does."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +70,31 @@ def measured(file: str, *arguments: str) -> dict[str, Any]:
 
 
 def write(name: str, result: dict[str, Any]) -> None:
-    """Write benchmarks/results/NAME.json: the result, and the machine that it holds for."""
+    """Write benchmarks/results/NAME.json: the result, how it was asked for and on what machine."""
     from tuner.callbacks.record import machine  # imports what a measured process should itself
 
-    text = json.dumps({"benchmark": name, **machine(), **result}, indent=2)
+    found = machine()
+    found["hardware"]["processor"] = _processor()
+    with suppress(PackageNotFoundError):  # the peer is no package of the project's own
+        found["versions"]["trl"] = version("trl")
+    asked = {"benchmark": name, "options": " ".join(map(_short, sys.argv[1:]))}
+    text = json.dumps(asked | found | result, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _short(word: str) -> str:
+    """A word of the command line without the folders of a file."""
+    name, equals, file = word.rpartition("=")
+    return name + equals + Path(file).name if "/" in file else word
+
+
+def _processor() -> str:
+    """What Linux calls the processor; else what Python does."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def _watch(pid: int, most: list[int]) -> None:

@@ -14,7 +14,10 @@ NAMES = {
     "tuner": "tuner",
     "tuner_recompute": "tuner, gradient_checkpointing",
     "trl": "TRL, its defaults",
-    "trl_best": "TRL, grouped by length, nothing recomputed",
+    "tuner_nf4": "tuner, NF4 base",
+    "tuner_compiled": "tuner, compiled blocks",
+    "trl_grouped": "TRL, grouped by length, nothing recomputed",
+    "trl_padding_free": "TRL, without padding, nothing recomputed",
     "trl_no_recompute": "TRL, nothing recomputed",
 }
 
@@ -75,7 +78,8 @@ def full_size() -> str:
     """A step of TinyLlama's shape: tokens a second, share of the matrix rate, memory."""
     result = read("full_size")
     head = (
-        f"trainer ({where(result)}, {result['rows']} x {result['tokens']} tokens)",
+        f"trainer ({where(result)})",
+        "rows x tokens",
         "tokens/s (all)",
         "tokens a second of one core",
         "share of the matrix rate",
@@ -85,24 +89,24 @@ def full_size() -> str:
     lines = [
         (
             NAMES[name],
+            f"{case['rows']} x {case['tokens']:,}",
             spread(_column(turns, "tokens_per_second"), ",.1f"),
             spread(_column(turns, "tokens_per_cpu_second"), ",.1f"),
             spread(_column(turns, "share_of_matmul"), ".0%"),
             spread(_column(turns, "matmul_tflops"), ".2f"),
             f"{max(_column(turns, 'peak_mib')):,.0f} MiB",
         )
-        for name, turns in result["systems"].items()
+        for case in result["cases"]
+        for name, turns in case["systems"].items()
     ]
-    return "\n".join(markdown(head, lines))
+    return "\n".join(markdown(head, lines, left=2))
 
 
 def generation() -> str:
     """Seconds until all prompts are answered, beside one library call each."""
     result = read("generation")
-    machine = result["machine"]
     head = (
-        f"system ({machine['threads']} threads of {machine['processor']}, "
-        f"torch {result['versions']['torch']})",
+        f"system ({where(result)})",
         "prompts",
         "new tokens",
         "one call each, s",
@@ -124,6 +128,32 @@ def generation() -> str:
             )
         )
     return "\n".join(markdown(head, lines, left=2))
+
+
+def attention() -> str:
+    """Milliseconds of attention by each back end."""
+    result = read("attention")
+    head = (f"back end ({where(result)}, {result['versions']['torch']})", "rows x tokens")
+    lines = [
+        (name, f"{case['rows']} x {case['tokens']:,}", "cannot")
+        if times is None
+        else (name, f"{case['rows']} x {case['tokens']:,}", f"{median(times):,.1f}")
+        for case in result["cases"]
+        for name, times in case["milliseconds"].items()
+    ]
+    return "\n".join(markdown((*head, "forward and backward, ms"), lines, left=2))
+
+
+def decoding() -> str:
+    """Tokens a second of replies by each form of a model."""
+    result = read("decoding")
+    head = (f"{result['prompts']} prompts together ({where(result)})", "tokens/s (all)", "peak")
+    lines = list[Sequence[str]]()
+    for form, turns in result["forms"].items():
+        rates = [turn["new_tokens"] / turn["seconds"] for turn in turns]
+        peaks = [turn["peak_mib"] for turn in turns if "peak_mib" in turn]
+        lines.append((form, spread(rates, ",.1f"), f"{max(peaks):,} MiB" if peaks else "-"))
+    return "\n".join(markdown(head, lines))
 
 
 def _times_as_fast(times: dict[str, Any]) -> float:

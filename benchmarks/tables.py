@@ -92,7 +92,9 @@ PAGES = {
     "docs/benchmarks.md": {
         "training": speed_tables.training,
         "full_size": speed_tables.full_size,
+        "attention": speed_tables.attention,
         "generation": speed_tables.generation,
+        "decoding": speed_tables.decoding,
         "data": cost_tables.data,
         "tokenisation": cost_tables.tokenisation,
         "startup": cost_tables.startup,

@@ -4,8 +4,8 @@
     python benchmarks/training.py [--data dolly=FILE medquad=FILE ...] [--precision fp32 bf16]
 
 Both train one epoch on the same rows with the same base, LoRA, optimiser, precision and rows a
-step, each run in a process of its own, in turn, with another seed each round. TRL runs twice: with
-its defaults, and with its best setting on this machine. The clock starts after the first steps.
+step, each run in a process of its own, in turn, with another seed each round. TRL runs with its
+defaults, and with each setting that could be its best. The clock starts after the first steps.
 Tokens are those of the rows, padding apart. The loss is that of the saved adapters on rows held
 back, measured by plain transformers and peft. A data set without FILE is read from the hub.
 Writes benchmarks/results/training.json; then `python benchmarks/tables.py`.
@@ -30,14 +30,16 @@ LORA = {
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
 }
 WARM_UP = 5  # steps before the clock starts
-# The first is what a user of TRL gets. Grouping needs no packing kernels, which a CPU has not.
+# The first is what a user of TRL gets; the others compute nothing twice and little or no padding.
 PEERS: dict[str, dict[str, Any]] = {
     "trl": {},
-    "trl_best": {
+    "trl_grouped": {
         "gradient_checkpointing": False,
         "train_sampling_strategy": "group_by_length",
     },
+    "trl_padding_free": {"gradient_checkpointing": False, "padding_free": True},
 }
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # of the frozen base, on both sides
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as the command line sets it
 os.environ["PYTHONPATH"] = str(ROOT / "benchmarks")  # where `fit` finds the clock
 
@@ -98,7 +100,7 @@ def fit(folder: Path, job: dict[str, Any], more: dict[str, str]) -> dict[str, An
 
 def peer(folder: Path, job: dict[str, Any], best: dict[str, Any]) -> dict[str, Any]:
     """One epoch of TRL on the rows; `best` are settings of its SFTConfig."""
-    adapter = folder / f"trl-{job['seed']}-{len(best)}"
+    adapter = folder / f"trl-{job['seed']}-{'-'.join(best)}"
     asked = {
         **job,
         "rows": str(folder / "train.jsonl"),
@@ -152,7 +154,7 @@ def case(name: str, file: str | None, precision: str, args: argparse.Namespace) 
         job: dict[str, Any] = {
             "base": locate(args.base),
             "precision": precision,
-            "dtype": "float32",
+            "dtype": DTYPES[precision],
             "max_length": args.max_length,
             "batch_size": args.batch_size,
             "lr": 1e-3,
