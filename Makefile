@@ -10,7 +10,7 @@ $(DONE): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(DONE)
 
-.PHONY: setup demo test check fix help
+.PHONY: setup demo test soak check fix help
 setup: $(DONE)  ## make .venv and install the pinned packages
 
 demo: $(DONE)  ## fine-tune the embedded model on shipped conversations and compare (minutes, no GPU)
@@ -19,6 +19,10 @@ demo: $(DONE)  ## fine-tune the embedded model on shipped conversations and comp
 
 test: $(DONE)  ## run the fast test suite, offline
 	$(BIN)/python -m pytest
+
+soak: $(DONE)  ## run the long attacks (hours) and write their figures into docs/reliability.md
+	$(BIN)/python -m pytest -m soak
+	$(BIN)/python benchmarks/tables.py
 
 check: $(DONE)  ## lint, format and type check, as CI does
 	$(BIN)/ruff check .

@@ -13,11 +13,13 @@ import argparse
 import json
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cost_tables
 import recipe_tables
+import reliability_tables
 import speed_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,6 +90,10 @@ PAGES = {
     "docs/recipes.md": {
         "recipes": recipe_tables.recipes,
         "comparisons": recipe_tables.comparisons,
+    },
+    "docs/reliability.md": {
+        name: partial(reliability_tables.section, name)
+        for name in ("faults", "load", "input", "security", "sameness")
     },
     "docs/benchmarks.md": {
         "training": speed_tables.training,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -46,6 +47,29 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data not at hand: no folder {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Writes down what a long attack has found, for docs/reliability.md; short forms write nothing.
+
+    Its arguments: the section of the page, what was done, how many times, and numbers by name.
+    """
+
+    def write(section: str, attack: str, tried: int, **found: float | str) -> None:
+        if request.node.get_closest_marker("soak") is None:
+            return
+        from tuner.callbacks.record import machine
+
+        test = request.node.originalname or request.node.name
+        result = {"section": section, "attack": attack, "tried": tried, "found": found}
+        text = json.dumps(result | {"test": test, **machine()}, indent=2)
+        folder = ROOT / "benchmarks" / "results" / "reliability"
+        folder.mkdir(exist_ok=True)
+        name = re.sub(r"\W+", "-", request.node.name).strip("-")
+        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+    return write
 
 
 WORDS = [

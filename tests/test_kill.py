@@ -53,15 +53,19 @@ def killed(args: list[str], run: Path, errors: Path, draw: random.Random, second
     return False
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.soak)])
 def test_every_checkpoint_is_whole_and_the_end_is_the_same(
-    fit: Callable[..., Path], command: Callable[..., list[str]], tmp_path: Path, kills: int
+    fit: Callable[..., Path],
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    figures: Callable[..., None],
+    kills: int,
 ) -> None:
     began = time.perf_counter()
     whole = (fit(*OPTIONS, "--name=whole") / ADAPTER).read_bytes()
     seconds = time.perf_counter() - began
     draw = random.Random(kills)
-    done = 0
+    done = looked_at = 0
     for name in map("part-{}".format, range(kills + 1)):
         root = tmp_path / "logs" / name
         while True:
@@ -75,6 +79,8 @@ def test_every_checkpoint_is_whole_and_the_end_is_the_same(
             for file in root.glob("*/checkpoints/*.ckpt"):
                 if not file.name.startswith("."):
                     load_checkpoint(file)
+                    looked_at += 1
         assert (run / ADAPTER).read_bytes() == whole
         if done >= kills:
-            return
+            break
+    figures("faults", "`fit` killed at a random instant", done, checkpoints_read=looked_at)
