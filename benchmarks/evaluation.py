@@ -49,7 +49,10 @@ def made_up(seconds: dict[str, float]) -> None:
 
     def generate(model: Any, headers: Sequence[Any], **options: Any) -> list[Reply]:
         texts = [" ".join(words.text(60, 100)) + "." for _ in headers]
-        return [Reply(text, "eos", 2 * text.count(" "), 0.1) for text in texts]
+        replies = [Reply(text, "eos", 2 * text.count(" "), 0.1) for text in texts]
+        for place, reply in enumerate(replies):
+            options.get("each_reply", lambda *_: None)(place, reply)
+        return replies
 
     def nats(rows: Sequence[Any]) -> list[tuple[float, int]]:
         return [(words.draw.uniform(100, 300), 100) for _ in rows]

@@ -133,7 +133,7 @@ def generation() -> str:
 def attention() -> str:
     """Milliseconds of attention by each back end."""
     result = read("attention")
-    head = (f"back end ({where(result)}, {result['versions']['torch']})", "rows x tokens")
+    head = (f"back end ({where(result)}, torch {result['versions']['torch']})", "rows x tokens")
     lines = [
         (name, f"{case['rows']} x {case['tokens']:,}", "cannot")
         if times is None
