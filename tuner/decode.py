@@ -38,6 +38,7 @@ class Decoder:
     Attributes:
         said: tokens of each row so far, the one that ends it included.
         seconds: wall-clock seconds of each row: of each token's, shared out evenly over the rows.
+        ended: rows that have ended; whoever has looked at one takes it away.
         joins: whether prompts can be taken in while others are continued.
     """
 
@@ -74,6 +75,7 @@ class Decoder:
         self.joins = not self.synced and kind != "PREFIX_TUNING"
         self.said: dict[int, list[int]] = {}
         self.seconds: dict[int, float] = defaultdict(float)
+        self.ended: list[int] = []
         self._going: set[int] = set()
         self._room: dict[int, int] = {}  # tokens that a row in the batch may still get
         self._active: Active | None = None
@@ -188,6 +190,7 @@ class Decoder:
             self.seconds[row] += (now - self._clock) / len(newest)
             if token in self.stops or not self._room[row]:
                 self._going.remove(row)
+                self.ended.append(row)
         self._clock = now
         if self.each_token is not None:
             self.each_token(list(newest.values()))

@@ -70,6 +70,7 @@ def generate(
     batch_size: int,
     progress: str | None = None,
     each_token: Callable[[list[int]], None] | None = None,
+    each_reply: Callable[[int, Reply], None] | None = None,
     sampling: Sampling | None = None,
 ) -> list[Reply]:
     """Continue each header until it ends its turn.
@@ -88,6 +89,7 @@ def generate(
         progress: title of a progress bar; none when null.
         each_token: called after each token with the newest of each row at work; it ends the
             generation by raising.
+        each_reply: called when a reply has ended, with its header's place.
         sampling: how replies are drawn; greedy when null.
 
     Returns:
@@ -110,6 +112,7 @@ def generate(
     )
     waiting = sorted(range(len(headers)), key=lambda place: -len(headers[place]))
     coming: dict[int, Sequence[int]] = {}
+    replies: dict[int, Reply] = {}
     bar = tqdm(total=len(headers), desc=progress, disable=progress is None, unit="reply")
     # What a split model gathers while in inference mode is of no use to a training step.
     with bar, torch.inference_mode(not is_sharded(model)), torch.no_grad():
@@ -120,11 +123,14 @@ def generate(
                 coming = {}
             else:
                 decoder.step()
-            bar.update(len(decoder.said) - len(decoder) - bar.n)
-    return [
-        _reply(decoder.said[place], stops, tokenizer, decoder.seconds[place])
-        for place in range(len(headers))
-    ]
+            while decoder.ended:
+                place = decoder.ended.pop()
+                said, seconds = decoder.said[place], decoder.seconds[place]
+                replies[place] = _reply(said, stops, tokenizer, seconds)
+                if each_reply is not None:
+                    each_reply(place, replies[place])
+            bar.update(len(replies) - bar.n)
+    return [replies[place] for place in range(len(headers))]
 
 
 def _next(

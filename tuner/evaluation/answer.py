@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 from tuner.attention import attend_by_row
 from tuner.backbone import context_length, load_tokenizer
@@ -13,6 +15,7 @@ from tuner.data.encode import encode_header
 from tuner.data.example import SLICES, Example, Message, digest
 from tuner.evaluation.baselines import BASELINES, with_shots
 from tuner.evaluation.forgetting import text_nll
+from tuner.evaluation.journal import Journal
 from tuner.evaluation.latency import measure_latency, merged
 from tuner.evaluation.likelihood import encode_replies, row_nats
 from tuner.evaluation.predictions import Prediction
@@ -21,6 +24,7 @@ from tuner.out_of_memory import with_fewer_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from tuner.evaluation.systems import System
     from tuner.evaluation.testset import TestSet
@@ -68,6 +72,7 @@ def answer(
     system: System,
     test_set: TestSet,
     decoding: Decoding,
+    folder: Path,
     *,
     latency_prompts: int = 0,
     texts: Sequence[str] = (),
@@ -76,13 +81,18 @@ def answer(
 
     An adapter that can be is folded into the weights first: nothing else is as fast to ask.
     A first batch is answered and thrown away, so that no row pays for the warm-up.
+    What is found out is written into a journal as it comes. What stands there is not done again.
 
     Args:
         system: who answers.
         test_set: the prompts.
         decoding: how replies are generated.
+        folder: of the comparison, for the journal.
         latency_prompts: prompts that are answered alone once more, for the waiting time.
         texts: held-out general text whose likelihood is measured.
+
+    Raises:
+        OSError: the journal cannot be written.
     """
     if system.baseline:
         said = BASELINES[system.name](test_set.train, test_set.examples)
@@ -96,40 +106,90 @@ def answer(
     asked = [with_shots(e.prompt, system.shots) for e in test_set.examples]
     headers = [encode_header(messages, prompt, tokenizer) for messages in asked]
     options: dict[str, Any] = {"tokenizer": tokenizer, "stops": stop_ids(prompt, tokenizer)}
-    sampling = None
-    if decoding.temperature > 0:
-        seeds = [int(digest([decoding.seed, e.id]), 16) for e in test_set.examples]
-        sampling = Sampling(decoding.temperature, decoding.top_p, seeds)
     size, limit = decoding.batch_size, decoding.max_new_tokens
-    latency: dict[str, dict[str, float]] = {}
+    references = [example.reply for example in test_set.examples]
+    key = [_identity(system, decoding), headers, references, list(texts), latency_prompts]
+    journal = Journal(folder, [*key, options["stops"], device.type])
     some = headers[:latency_prompts]
-    if some:
-        own = "adapter" if hasattr(model, "peft_config") else "model"
-        latency[own] = measure_latency(model, some, max_new_tokens=limit, **options)
+
+    def waits(form: str) -> None:
+        if some:
+            latency[form] = journal.once(
+                f"latency {form}",
+                lambda: measure_latency(model, some, max_new_tokens=limit, **options),
+            )
+
+    latency: dict[str, dict[str, float]] = {}
+    waits("adapter" if hasattr(model, "peft_config") else "model")
     # The same weights but for the rounding of their sum, which is small in float32 alone.
     if decoding.dtype == "float32" and (whole := merged(model)) is not None:
         model = whole
-        if some:
-            latency["merged"] = measure_latency(model, some, max_new_tokens=limit, **options)
-    generate(model, headers[:1], max_new_tokens=4, batch_size=size, **options)
-    replies = with_fewer_rows(
-        lambda size: generate(
-            model,
-            headers,
-            max_new_tokens=limit,
-            batch_size=size,
-            progress=system.name,
-            sampling=sampling,
-            **options,
-        ),
-        size,
-    )
+        waits("merged")
+    seeds = [int(digest([decoding.seed, e.id]), 16) for e in test_set.examples]
+    replies = _replies(model, headers, seeds, system.name, decoding, options, journal)
     general: list[tuple[float, int]] = []
     if texts and not system.shots:
-        general = with_fewer_rows(lambda size: text_nll(model, tokenizer, texts, size), size)
-    nats = with_fewer_rows(lambda size: _reference_nats(system, model, asked, test_set, size), size)
-    rows = _rows(system, test_set, replies, nats)
-    return Answers(rows, latency, general)
+        general = journal.once(
+            "general",
+            lambda: with_fewer_rows(lambda size: text_nll(model, tokenizer, texts, size), size),
+        )
+    nats = journal.once(
+        "references",
+        lambda: with_fewer_rows(
+            lambda size: _reference_nats(system, model, asked, test_set, size), size
+        ),
+    )
+    journal.close()
+    return Answers(_rows(system, test_set, replies, nats), latency, general)
+
+
+def _identity(system: System, decoding: Decoding) -> dict[str, Any]:
+    """What replies depend on, beside the prompts; rows that are answered together change none."""
+    return {
+        **system.hashes,
+        "base": [system.base, system.revision, system.quantize],
+        "name": system.name,
+        "decoding": {**asdict(decoding), "batch_size": None},
+        "versions": {name: version(name) for name in ("tuner", "torch", "transformers", "peft")},
+    }
+
+
+def _replies(
+    model: Any,
+    headers: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    name: str,
+    decoding: Decoding,
+    options: dict[str, Any],
+    journal: Journal,
+) -> list[Reply]:
+    """A reply to each header; only those that the journal has not are generated."""
+
+    def generated(size: int) -> None:
+        missing = [place for place in range(len(headers)) if str(place) not in journal.found]
+        if not missing:
+            return
+        if len(missing) < len(headers):
+            done = len(headers) - len(missing)
+            rank_zero_info(f"{name}: {done} of {len(headers)} replies are there already")
+        sampling = None
+        if decoding.temperature > 0:
+            own = [seeds[place] for place in missing]
+            sampling = Sampling(decoding.temperature, decoding.top_p, own)
+        generate(model, headers[:1], max_new_tokens=4, batch_size=size, **options)
+        generate(
+            model,
+            [headers[place] for place in missing],
+            max_new_tokens=decoding.max_new_tokens,
+            batch_size=size,
+            progress=name,
+            sampling=sampling,
+            each_reply=lambda n, reply: journal.put(str(missing[n]), astuple(reply)),
+            **options,
+        )
+
+    with_fewer_rows(generated, decoding.batch_size)
+    return [Reply(*journal.found[str(place)]) for place in range(len(headers))]
 
 
 def _reference_nats(

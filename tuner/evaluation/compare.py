@@ -15,6 +15,7 @@ from tuner.evaluation.answer import Decoding, answer
 from tuner.evaluation.board import write_board
 from tuner.evaluation.forgetting import forgotten, general_texts
 from tuner.evaluation.human import summarise
+from tuner.evaluation.journal import forget
 from tuner.evaluation.predictions import (
     Prediction,
     write_atomically,
@@ -69,6 +70,9 @@ def compare(
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Compare systems on a test set and write predictions, results and reports into a folder.
 
+    One that was stopped goes on where it was, as long as nothing has changed that replies depend
+    on.
+
     Args:
         systems: who answers; one named `base` is what the others are compared with.
         test_set: the rows.
@@ -82,11 +86,13 @@ def compare(
         UserError: a metric that was asked for by name says nothing about the rows.
     """
     texts = general_texts()
+    output.mkdir(parents=True, exist_ok=True)
     answers = {
         system.name: answer(
             system,
             test_set,
             plan.decoding,
+            output,
             latency_prompts=plan.latency_prompts,
             texts=[one.text for one in texts],
         )
@@ -110,9 +116,9 @@ def compare(
     results["curves"] = {one.name: curves(one.run) for one in systems if one.run is not None}
     first = next((one for one in systems if one.run is not None), None)
     results["data_card"] = None if first is None else first.card
-    output.mkdir(parents=True, exist_ok=True)
     write_predictions(output / "predictions.jsonl", scored.predictions)
     write_reports(output, results, scored.predictions)
+    forget(output)
     return results, scored.predictions
 
 
