@@ -301,7 +301,7 @@ def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> Non
     with pytest.raises(BadRequestError):
         client.chat.completions.create(**chat | {"model": "other"})
     client.close()
-    assert "transformers.cli.transformers" in Process(process.pid).cmdline(), "no process between"
+    assert "tuner.engine" in Process(process.pid).cmdline(), "no process between"
     process.terminate()
     _, err = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM

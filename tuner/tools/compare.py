@@ -28,6 +28,7 @@ from tuner.evaluation.testset import (
     unseen,
 )
 from tuner.parser import Parser
+from tuner.private import without_secrets
 from tuner.process import run
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def evaluate(args: Sequence[str] | None) -> None:
         latency_prompts=options.latency,
         seed=options.seed,
         suite=suite,
-        command=shlex.join(["eval.py", *(sys.argv[1:] if args is None else args)]),
+        command=without_secrets(shlex.join(["eval.py", *(sys.argv[1:] if args is None else args)])),
     )
     results, rows = compare(systems, test_set, plan, output)
     print(render_summary(results, rows))

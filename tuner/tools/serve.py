@@ -83,8 +83,10 @@ def serve(args: Sequence[str] | None) -> None:
     environment = os.environ | OFFLINE
     if engine == "transformers":
         hub = model.parents[2]
-        command = [sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", name]
+        command = [sys.executable, "-P", "-m", "tuner.engine", "serve", name]
         environment["HF_HUB_CACHE"] = str(hub)
+        own = [str(Path(__file__).parents[2]), *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(own)  # -P leaves the folder of the start out
         os.chdir(hub)  # elsewhere, a folder of the run's name would be taken for the model
     elif options.form == "merged":
         command = _vllm([str(model), "--served-model-name", name, "--dtype", dtype])
@@ -202,7 +204,9 @@ def _vllm(model: list[str]) -> list[str]:
     program = shutil.which("vllm")
     assert program is not None
     # Greedy like the run's evaluation where a request says nothing, and as long as it says.
-    return [program, "serve", *model, "--override-generation-config", json.dumps(DECODING)]
+    # Its default lets the pages of every site read the replies.
+    own = ["--allowed-origins", "[]", "--override-generation-config", json.dumps(DECODING)]
+    return [program, "serve", *model, *own]
 
 
 def _beside_base(system: System, name: str, adapter: Path) -> list[str]:
