@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,7 +125,8 @@ def load_base(
         if from_scratch:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, **NO_CODE)
         else:
-            model = AutoModelForCausalLM.from_pretrained(locate(base), **options)
+            with _no_pickle():
+                model = AutoModelForCausalLM.from_pretrained(locate(base), **options)
     except Exception as error:  # see load_tokenizer
         raise _not_loaded(base, "model", error) from error
     layer: Any
@@ -133,6 +136,21 @@ def load_base(
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False).eval()
+
+
+@contextmanager
+def _no_pickle() -> Generator[None]:
+    """Refuse files that are no safetensors, although a base's list of files may name them."""
+    import torch
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("this is no safetensors file")
+
+    before, torch.load = torch.load, refuse
+    try:
+        yield
+    finally:
+        torch.load = before
 
 
 def _quantization(quantize: Quantize, dtype: torch.dtype | None) -> Any:

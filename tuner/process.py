@@ -28,6 +28,8 @@ DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),
     *(errno.EACCES, errno.EPERM, errno.ESTALE),
 )
+# What a system says of a name that no file can have.
+NAMES = (os.strerror(errno.ENAMETOOLONG), os.strerror(errno.ELOOP), "embedded null byte")
 DISK = {os.strerror(number) for number in DISK_ERRORS}
 
 PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
@@ -100,6 +102,8 @@ def run(command: Callable[[], None]) -> int:
     except Exception as error:
         reason = disk_error(error)
         if reason is None:
+            if any(said in str(error) for said in NAMES):
+                return _said(f"no file can have such a name: {str(error)[:200]}")
             raise
         if isinstance(error.__context__, UserError):  # the same disk, said before
             return _said(str(error.__context__))

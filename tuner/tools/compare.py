@@ -139,7 +139,8 @@ def evaluate(args: Sequence[str] | None) -> None:
     ]
     if options.few_shot:
         systems.append(_few_shot(first, test_set, options))
-    names = "-".join(options.runs).replace("/", "-").replace("*", "all")
+    # A folder of the root: a run may be named by a path such as `..`.
+    names = "-".join(options.runs).replace("/", "-").replace("*", "all").strip(".-") or "runs"
     output = options.output or options.logs / "compare" / (
         f"{names}-{suite.name}" if suite else names
     )

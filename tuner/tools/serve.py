@@ -203,9 +203,9 @@ def _exported(system: System, name: str, form: Form, dtype: Dtype, logs: Path) -
 def _vllm(model: list[str]) -> list[str]:
     program = shutil.which("vllm")
     assert program is not None
-    # Greedy like the run's evaluation where a request says nothing, and as long as it says.
-    # Its default lets the pages of every site read the replies.
-    own = ["--allowed-origins", "[]", "--override-generation-config", json.dumps(DECODING)]
+    # Greedy like the run's evaluation where a request says nothing, and as long as it says; by
+    # default, the pages of every site could read the replies.
+    own = ["--override-generation-config", json.dumps(DECODING), "--allowed-origins", "[]"]
     return [program, "serve", *model, *own]
 
 
