@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from several import COMMANDS
 
 from tests.conftest import ROOT
 from tuner.errors import UserError
@@ -124,14 +125,6 @@ def test_logs_warnings_and_tracebacks_are_hidden_too(
     assert CANARY not in caplog.text + told + error
 
 
-# Several commands in one process: what takes long is the import.
-COMMANDS = """
-import json, sys
-from tuner.process import start
-for module, *args in json.loads(sys.argv[1]):
-    sys.argv = ["x", *args]
-    print("code", start(module, args), file=sys.stderr, flush=True)
-"""
 LOGIN = f"https://ann:{CANARY}@host/x"
 
 
