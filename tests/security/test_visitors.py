@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import socket
 import threading
@@ -281,4 +280,3 @@ def test_the_real_engine_makes_what_is_guarded(monkeypatch: pytest.MonkeyPatch) 
     assert visitor.get("/health").json() == {"status": "ok"}
     assert visitor.post("/reset").status_code == 404
     assert visitor.get("/health", headers={"Host": "evil.example"}).status_code == 403
-    assert json.loads(visitor.get("/v1/models").text)["object"] == "list"
