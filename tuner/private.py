@@ -19,9 +19,9 @@ from tuner.errors import UserError
 
 HIDDEN = "***"
 SHORTEST = 6  # characters of a value that is looked for: shorter ones are parts of words
-# Words in the name of an environment variable that holds a secret, and endings of those that hold
-# the place of one.
-WORDS = {"TOKEN", "KEY", "APIKEY", "SECRET", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE"}
+# What a word in the name of an environment variable ends with that holds a secret, and what the
+# names of those end with that hold the place of one.
+WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE")
 PLACES = ("PATH", "FILE", "DIR")
 NAMED = (
     r"(?:api|access|private|secret)[_-]?key|secret|password|passwd|passphrase"
@@ -64,7 +64,8 @@ def _known() -> Iterable[str]:
     """Values of the environment that are secrets, in each form in which they may turn up."""
     for name, value in os.environ.items():
         given: list[str] = []
-        if WORDS & set(name.upper().split("_")) and not name.upper().endswith(PLACES):
+        words = name.upper().split("_")
+        if any(word.endswith(WORDS) for word in words) and words[-1] not in PLACES:
             given = [value.strip()]
         if "@" in value and not any(map(str.isspace, value)):  # a proxy may have no scheme
             login = value.rpartition("://")[2].rpartition("@")[0]

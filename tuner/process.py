@@ -29,7 +29,10 @@ DISK_ERRORS = (
     *(errno.EACCES, errno.EPERM, errno.ESTALE),
 )
 # What a system says of a name that no file can have.
-NAMES = (os.strerror(errno.ENAMETOOLONG), os.strerror(errno.ELOOP), "embedded null byte")
+NAMES = (
+    *(os.strerror(errno.ENAMETOOLONG), os.strerror(errno.ELOOP)),
+    *("embedded null byte", "surrogates not allowed"),
+)
 DISK = {os.strerror(number) for number in DISK_ERRORS}
 
 PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
