@@ -10,8 +10,15 @@ $(DONE): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $(DONE)
 
-.PHONY: setup demo test soak check fix help
+.PHONY: setup locked demo test soak check fix lock audit help
 setup: $(DONE)  ## make .venv and install the pinned packages
+
+locked:  ## the same from requirements.lock: every file but that of torch has a known hash
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(DONE)
 
 demo: $(DONE)  ## fine-tune the embedded model on shipped conversations and compare (minutes, no GPU)
 	$(BIN)/python train.py fit --config configs/demo.yaml
@@ -32,6 +39,19 @@ check: $(DONE)  ## lint, format and type check, as CI does
 fix: $(DONE)  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: $(DONE)  ## write requirements.lock anew, after a change of pyproject.toml or constraints.txt
+	$(BIN)/python -m pip install --quiet uv
+	printf 'torch\n' > .venv/excluded
+	sed -n '/^#/p' requirements.lock > .venv/head
+	printf 'sympy\nnetworkx\nsetuptools\n' | $(BIN)/uv pip compile - pyproject.toml --quiet \
+		--all-extras --universal --python-version 3.11 --constraint constraints.txt \
+		--excludes .venv/excluded --generate-hashes --no-header --no-annotate -o .venv/lock
+	cat .venv/head .venv/lock > requirements.lock
+
+audit: $(DONE)  ## look all locked versions up among known vulnerabilities (needs the network)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

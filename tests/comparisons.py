@@ -129,7 +129,7 @@ def start_server(folder: Path, port: int = 0) -> Server:
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(folder), str(port)],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
         stdout=subprocess.PIPE,
         text=True,
     )

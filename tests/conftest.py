@@ -18,6 +18,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).parent.parent
+# The processes that tests start begin with tests/offline/sitecustomize.py, and stay here as well.
+OFFLINE = str(Path(__file__).parent / "offline")
+os.environ["PYTHONPATH"] = os.pathsep.join([OFFLINE, os.environ.get("PYTHONPATH", "")]).rstrip(":")
 SHARED = ROOT.parent / "shared"  # real data and tokenizers, on machines that have them
 
 

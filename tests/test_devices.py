@@ -82,7 +82,8 @@ def two_machines(commands: list[list[str]], file: Path) -> None:
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
         "--master-addr", "127.0.0.1", "--master-port", str(port),
     ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     machines = [
         subprocess.Popen(
             [*torchrun, "--node-rank", str(rank), "tests/ranks.py", str(file)],

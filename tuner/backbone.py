@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 PICO = Path(__file__).parent / "assets" / "pico"
+ADAPTER = "adapter_model.safetensors"
+# Code that comes with a model is never run, and nobody is asked whether it may be.
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 Quantize = Literal["nf4", "int8"]
 
 
@@ -37,7 +42,7 @@ def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenize
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(locate(base), revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(locate(base), revision=revision, **NO_CODE)
     except Exception as error:  # the clients raise their own and their HTTP library's errors
         raise _not_loaded(base, "tokenizer", error) from error
     if not tokenizer.is_fast:
@@ -49,14 +54,20 @@ def load_config(base: str, revision: str | None = None) -> PreTrainedConfig:
     """The base's configuration: a few kilobytes, no weights.
 
     Raises:
-        UserError: neither the folder nor the hub has it.
+        UserError: neither the folder nor the hub has it, or it needs code of the hub.
     """
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(locate(base), revision=revision)
+        config = AutoConfig.from_pretrained(locate(base), revision=revision, **NO_CODE)
     except Exception as error:  # the clients raise their own and their HTTP library's errors
         raise _not_loaded(base, "configuration", error) from error
+    if "/" in str(wanted := getattr(config, "_attn_implementation", None)):
+        raise UserError(
+            f"model.base: the configuration of '{base}' asks for attention by code of the hub "
+            f"({wanted}), which is not run. Remove attn_implementation from its config.json"
+        )
+    return config
 
 
 def context_length(base: str, revision: str | None = None) -> int | None:
@@ -87,6 +98,8 @@ def load_base(
 ) -> PreTrainedModel:
     """The base model with frozen parameters, in evaluation mode.
 
+    Weights are read from safetensors files alone: other files are pickles, which are programs.
+
     Args:
         base: hub id, folder or `pico`.
         revision: branch, tag or commit of a hub id.
@@ -98,21 +111,22 @@ def load_base(
         device: where quantised weights are placed; others are loaded to the CPU.
 
     Raises:
-        UserError: neither the folder nor the hub has it.
+        UserError: neither the folder nor the hub has it, or it needs code of the hub.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    place = locate(base)
-    options: dict[str, Any] = {"revision": revision, "dtype": dtype or "auto"}
+    config = load_config(base, revision)
+    options: dict[str, Any] = {"revision": revision, "dtype": dtype or "auto", **NO_CODE}
+    options["use_safetensors"] = True
     if quantize is not None:
         options["quantization_config"] = _quantization(quantize, dtype)
         options["device_map"] = {"": str(device)}
     try:
         if from_scratch:
-            config = AutoConfig.from_pretrained(place, revision=revision)
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, **NO_CODE)
         else:
-            model = AutoModelForCausalLM.from_pretrained(place, **options)
+            with _no_pickle():
+                model = AutoModelForCausalLM.from_pretrained(locate(base), **options)
     except Exception as error:  # see load_tokenizer
         raise _not_loaded(base, "model", error) from error
     layer: Any
@@ -122,6 +136,21 @@ def load_base(
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False).eval()
+
+
+@contextmanager
+def _no_pickle() -> Generator[None]:
+    """Refuse files that are no safetensors, although a base's list of files may name them."""
+    import torch
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("this is no safetensors file")
+
+    before, torch.load = torch.load, refuse
+    try:
+        yield
+    finally:
+        torch.load = before
 
 
 def _quantization(quantize: Quantize, dtype: torch.dtype | None) -> Any:
@@ -136,6 +165,30 @@ def _quantization(quantize: Quantize, dtype: torch.dtype | None) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype or torch.float32,
     )
+
+
+def load_adapter(base: PreTrainedModel, folder: Path) -> Any:
+    """A base with the exported adapter of a run on it, in evaluation mode.
+
+    Raises:
+        UserError: the adapter's weights are missing, or no safetensors file.
+    """
+    from peft import PeftModel
+
+    refuse_pickle(folder)
+    return PeftModel.from_pretrained(base, str(folder)).eval()  # pyright: ignore[reportArgumentType]
+
+
+def refuse_pickle(folder: Path) -> None:
+    """Make sure that an adapter has its weights in a safetensors file.
+
+    Otherwise peft would load a pickle, or ask the hub for a model of the folder's name.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not (folder / ADAPTER).is_file():
+        raise UserError(f"{folder} has no {ADAPTER}; weights in other files are not loaded")
 
 
 def weights_hash(base: str, revision: str | None = None) -> str | None:
@@ -169,6 +222,11 @@ def weights_hash(base: str, revision: str | None = None) -> str | None:
 def _not_loaded(base: str, what: str, error: Exception) -> UserError:
     if isinstance(error, UserError):
         return error
+    if "safetensors" in str(error):
+        return UserError(
+            f"model.base: '{base}' has no safetensors file; other files of weights are pickles, "
+            "which are not loaded. Allowed: a base, or a revision of it, with model.safetensors"
+        )
     lines = str(error).strip().splitlines()
     return UserError(
         f"model.base: cannot load the {what} of '{base}' "

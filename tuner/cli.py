@@ -43,6 +43,7 @@ from tuner.memory import explained, told_while_loading
 from tuner.messages import explain
 from tuner.module import ChatTuner
 from tuner.parser import Parser
+from tuner.private import refuse_secrets
 from tuner.process import follow_parent, run
 from tuner.runs import claim_for_all, find_checkpoint
 
@@ -102,6 +103,15 @@ class TunerCLI(LightningCLI):
         parser.add_lightning_class_args(SampleReplies, "samples")
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Guard, "guard")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the options, none of which may be a secret: the run's folder holds them all.
+
+        Raises:
+            UserError: an option does not fit, or is a secret.
+        """
+        super().parse_arguments(parser, args)
+        refuse_secrets(self.config[str(self.config.subcommand)].items())
 
     @staticmethod
     def link_optimizers_and_lr_schedulers(parser: LightningArgumentParser) -> None:

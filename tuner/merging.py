@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tuner.backbone import load_adapter
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def dense(model: Any, adapter: Path) -> Any:
         adapter: folder of the same adapter.
     """
     import torch
-    from peft import PeftModel
 
     base = model.unload().dequantize(torch.float32)
-    return PeftModel.from_pretrained(base, str(adapter)).eval()
+    return load_adapter(base, adapter)

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tuner.errors import UserError
+from tuner.private import keep_private, without_secrets
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),
     *(errno.EACCES, errno.EPERM, errno.ESTALE),
+)
+# What a system says of a name that no file can have.
+NAMES = (
+    *(os.strerror(errno.ENAMETOOLONG), os.strerror(errno.ELOOP)),
+    *("embedded null byte", "surrogates not allowed"),
 )
 DISK = {os.strerror(number) for number in DISK_ERRORS}
 
@@ -68,6 +74,7 @@ def start(module: str, args: Sequence[str] | None = None) -> int:
     # The libraries make millions of objects that live as long as the program. Looking through
     # them again and again for garbage would cost a quarter of the time to import them, and once
     # more at the end.
+    keep_private()
     gc.disable()
     main = import_module(module).main
     gc.freeze()
@@ -98,6 +105,8 @@ def run(command: Callable[[], None]) -> int:
     except Exception as error:
         reason = disk_error(error)
         if reason is None:
+            if any(said in str(error) for said in NAMES):
+                return _said(f"no file can have such a name: {str(error)[:200]}")
             raise
         if isinstance(error.__context__, UserError):  # the same disk, said before
             return _said(str(error.__context__))
@@ -171,9 +180,9 @@ def disk_error(error: Exception) -> str | None:
 
 def _said(message: str) -> int:
     if os.environ.get("TUNER_DEBUG") == "1":
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), file=sys.stderr)
     if os.environ.get("LOCAL_RANK", "0") == "0":  # every device finds the same mistake
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {without_secrets(message)}", file=sys.stderr)
     return 2
 
 

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from tuner.attention import attend_by_row
-from tuner.backbone import Quantize, checkpoint_activations, load_config
+from tuner.backbone import NO_CODE, Quantize, checkpoint_activations, load_config
 from tuner.data.batching import Batch
 from tuner.errors import UserError
 from tuner.fused import fuse
@@ -194,7 +194,8 @@ def _outline(module: ChatTuner, head: Head, dtype: torch.dtype) -> tuple[Any, di
     config = load_config(module.base, module.revision)
     sizes: dict[Tensor, int] = {}
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(config, dtype=dtype).requires_grad_(False)
+        base = AutoModelForCausalLM.from_config(config, dtype=dtype, **NO_CODE)
+        base.requires_grad_(False)
         if module.quantize:
             sizes = _stand_in(base, module.quantize, dtype)
         if module.gradient_checkpointing:

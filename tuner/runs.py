@@ -34,7 +34,7 @@ def claim(root: Path, name: str) -> Path:
             "a letter or digit"
         )
     try:
-        (root / name).mkdir(parents=True, exist_ok=True)
+        inside(root, name).mkdir(parents=True, exist_ok=True)
         number = max(_versions(root / name), default=-1) + 1
         while True:
             folder = root / name / f"version_{number}"
@@ -48,6 +48,18 @@ def claim(root: Path, name: str) -> Path:
         raise UserError(
             f"trainer.default_root_dir: cannot write to {root}: {error.strerror}"
         ) from error
+
+
+def inside(root: Path, name: str) -> Path:
+    """The folder of a name.
+
+    Raises:
+        UserError: it is a link that leads out of the root.
+    """
+    folder = root / name
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"name: {folder} is a link that leads out of {root}; take another name")
+    return folder
 
 
 def claim_for_all(root: Path, name: str) -> tuple[Path, Hold | None]:

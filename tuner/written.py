@@ -22,9 +22,20 @@ def load(path: Path, option: str) -> object:
         UserError: it cannot be read, is no YAML, or has a key twice.
     """
     try:
+        refuse_device(path, option)
         return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{option}: cannot read {path}: {error}") from error
+
+
+def refuse_device(path: Path, option: str) -> None:
+    """Refuse a device as a file to read: some have no end.
+
+    Raises:
+        UserError: it is one.
+    """
+    if path.is_char_device() or path.is_block_device():
+        raise UserError(f"{option}: {path} is a device; name a file")
 
 
 def mapping(raw: object, allowed: Iterable[str] | None, where: str) -> dict[str, Any]:

@@ -110,8 +110,9 @@ def test_vllm_serves_the_merged_model_under_the_runs_name(
     assert arguments[0] == "serve"
     assert arguments[2:6] == ["--served-model-name", "lora", "--dtype", "bfloat16"]
     assert json.loads(arguments[7]) == {"temperature": 0.0, "max_new_tokens": None}
-    assert arguments[8:11] == ["--host", "127.0.0.1", "--port"]
-    assert f"http://127.0.0.1:{arguments[11]}/v1" in out
+    assert arguments[8:10] == ["--allowed-origins", "[]"], "no page of another site reads replies"
+    assert arguments[10:13] == ["--host", "127.0.0.1", "--port"]
+    assert f"http://127.0.0.1:{arguments[13]}/v1" in out
     assert environment == {
         **{"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
         **{"VLLM_API_KEY": None, "HF_HUB_CACHE": None},
@@ -301,7 +302,7 @@ def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> Non
     with pytest.raises(BadRequestError):
         client.chat.completions.create(**chat | {"model": "other"})
     client.close()
-    assert "transformers.cli.transformers" in Process(process.pid).cmdline(), "no process between"
+    assert "tuner.engine" in Process(process.pid).cmdline(), "no process between"
     process.terminate()
     _, err = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM

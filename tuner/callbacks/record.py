@@ -22,6 +22,7 @@ from tuner.data.card import write_card
 from tuner.data.curate import REJECTED
 from tuner.data.datamodule import ConversationData
 from tuner.module import ChatTuner
+from tuner.private import without_secrets
 from tuner.runs import write_record
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class RunRecord(Callback):
         self._began = time.perf_counter()
         self.record = {
             "status": "running",
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "resumed_from": trainer.ckpt_path and str(trainer.ckpt_path),
             **environment(trainer),
@@ -99,7 +100,8 @@ class RunRecord(Callback):
     ) -> None:
         """Say that the run was stopped or failed, and by what."""
         with suppress(OSError):  # on a full disk, what stopped the run matters more
-            self.finish(trainer, status="stopped", error=f"{type(exception).__name__}: {exception}")
+            error = without_secrets(f"{type(exception).__name__}: {exception}")
+            self.finish(trainer, status="stopped", error=error)
 
     def finish(self, trainer: Trainer, **more: Any) -> None:
         """Write down what came of the run.

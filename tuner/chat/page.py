@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse
 
 from tuner.chat.speaker import Said
 from tuner.errors import UserError
-from tuner.server import Guard, Password
+from tuner.guards import Doors, Guard, Limit, Password
 from tuner.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
     from tuner.chat.history import History
     from tuner.chat.talk import Talk, Turn
@@ -35,6 +34,7 @@ PATHS = (
     "/assets/", "/static/", "/theme.css", "/manifest.json", "/favicon.ico",
     "/gradio_api/heartbeat/", "/gradio_api/queue/join", "/gradio_api/queue/data",
 )  # fmt: skip
+LARGEST_POST = 1024 * 1024  # bytes of a message with its settings, as Gradio sends them
 WAITING = "…"
 AT_ONCE = 20  # answers that are written or waited for; each takes a thread, of which there are 40
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # Gradio's own would come from elsewhere
@@ -109,25 +109,6 @@ class Visit:
         yield
 
 
-class Doors:
-    """Lets requests in that the page itself makes; there is nothing else here.
-
-    Args:
-        app: Gradio's server.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer that there is no such page."""
-        path = scope.get("path", "/")  # the server's own word on start and end has none
-        if path == "/" or path.startswith(PATHS):
-            await self.app(scope, receive, send)
-        else:
-            await PlainTextResponse("there is no such page", 404)(scope, receive, send)
-
-
 def build_app(begin: Callable[[], Visit], host: str, password: str | None) -> ASGIApp:
     """The page, for people who each have a conversation of their own.
 
@@ -154,7 +135,7 @@ def build_app(begin: Callable[[], Visit], host: str, password: str | None) -> AS
         theme=Base(font=FONTS, font_mono=FIXED),
         css=STYLE,
     )
-    guarded = Guard(Doors(app), host, POLICY)
+    guarded = Guard(Limit(Doors(app, PATHS), LARGEST_POST), host, POLICY)
     return guarded if password is None else Password(guarded, password)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from tuner.backbone import Quantize, load_base, weights_hash
+from tuner.backbone import Quantize, load_adapter, load_base, weights_hash
 from tuner.data.example import Message
 from tuner.data.prompts import Prompt
 from tuner.errors import UserError
@@ -104,8 +104,6 @@ class System:
         Raises:
             UserError: the base or the exported weights do not load.
         """
-        from peft import PeftModel
-
         if self.run is not None and (model := self.run / "model").is_dir():
             return use_onednn(load_base(str(model), dtype=dtype).to(device))  # pyright: ignore
         base: Any = load_base(
@@ -115,7 +113,7 @@ class System:
             base = base.to(device)
         if self.run is None:
             return use_onednn(base)
-        return use_onednn(PeftModel.from_pretrained(base, str(self.trained)).eval())
+        return use_onednn(load_adapter(base, self.trained))
 
 
 def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[System]:

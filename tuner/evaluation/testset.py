@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tuner.data.curate import split_hash
 from tuner.data.datamodule import ConversationData
 from tuner.data.example import Example, fraction
 from tuner.errors import UserError
 from tuner.parser import Parser
+from tuner.written import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,10 +54,7 @@ def load_data(settings: dict[str, Any], overlay: Path | None = None) -> Conversa
     parser.add_class_arguments(ConversationData, "data")
     config = parser.parse_object({"data": settings})
     if overlay is not None:
-        try:
-            content = yaml.safe_load(overlay.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"--data: cannot read {overlay}: {error}") from error
+        content = load(overlay, "--data")
         if not isinstance(content, dict) or "data" not in content:
             raise UserError(f"--data: {overlay} has no `data` section")
         config = parser.parse_object({"data": content["data"]}, cfg_base=config)

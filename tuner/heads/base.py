@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tuner.backbone import refuse_pickle
 from tuner.errors import UserError
 
 # No postponed annotations in this room: to resolve them, the config parser would run the block
@@ -136,6 +137,7 @@ def _start_from(folder: Path, model: Any) -> None:
     from peft import PeftConfig, set_peft_model_state_dict
     from peft.utils import load_peft_weights
 
+    refuse_pickle(folder)
     there, here = PeftConfig.from_pretrained(str(folder)), model.peft_config["default"]
     where = f"model.head, model.init_adapter: the adapter in {folder}"
     if there.peft_type != here.peft_type:

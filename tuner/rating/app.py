@@ -16,9 +16,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from tuner.errors import UserError
+from tuner.guards import Guard, Limit, Password
 from tuner.rating.desk import LONGEST_COMMENT, Desk
 from tuner.rating.items import LONGEST_NAME, rater_name
-from tuner.server import Guard
 from tuner.visible import visible
 
 if TYPE_CHECKING:
@@ -109,12 +109,7 @@ class Pages:
 
     async def save(self, request: Request) -> Response:
         """Store one value; the answer is sent after the disk has it."""
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST_POST:
-                raise HTTPException(413, "that is too long")
-        return await run_in_threadpool(self._save, request, body)
+        return await run_in_threadpool(self._save, request, await request.body())
 
     def _save(self, request: Request, body: bytes) -> Response:
         try:
@@ -159,7 +154,9 @@ class Pages:
         return PlainTextResponse(visible(str(error)), 503)
 
 
-def build_app(study: Study, answers: Answers, store: Store, host: str) -> Starlette:
+def build_app(
+    study: Study, answers: Answers, store: Store, host: str, password: str | None = None
+) -> Starlette:
     """The web application of a study.
 
     Args:
@@ -167,6 +164,7 @@ def build_app(study: Study, answers: Answers, store: Store, host: str) -> Starle
         answers: its texts.
         store: where ratings go.
         host: name or address that the server listens on.
+        password: what people have to know; null where nobody but this machine's users can come.
 
     Returns:
         An ASGI application.
@@ -180,6 +178,10 @@ def build_app(study: Study, answers: Answers, store: Store, host: str) -> Starle
             Route("/done", pages.finished),
             Mount("/static", StaticFiles(packages=[("tuner.rating", "static")])),
         ],
-        middleware=[Middleware(Guard, host=host, policy=POLICY)],
+        middleware=[
+            *([Middleware(Password, password=password)] if password else []),
+            Middleware(Guard, host=host, policy=POLICY),
+            Middleware(Limit, largest=LARGEST_POST),
+        ],
         exception_handlers={HTTPException: pages.failed, UserError: pages.failed},
     )

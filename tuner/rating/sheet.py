@@ -10,6 +10,7 @@ from tuner.rating.desk import TIE, Desk
 from tuner.rating.items import rater_name
 from tuner.spreadsheet import guard, unguard
 from tuner.visible import visible
+from tuner.written import refuse_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,7 @@ def read_sheet(file: Path, study: Study, answers: Answers, store: Store) -> list
     """
     csv.field_size_limit(LONGEST_CELL)
     try:
+        refuse_device(file, "--import")
         with file.open(encoding="utf-8-sig", newline="") as lines:
             first = lines.readline()
             lines.seek(0)

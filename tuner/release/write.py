@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from tuner.backbone import context_length, load_tokenizer, weights_hash
+from tuner.backbone import ADAPTER, context_length, load_adapter, load_tokenizer, weights_hash
 from tuner.data.encode import encode_header
 from tuner.errors import UserError
 from tuner.evaluation.systems import System
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Form = Literal["merged", "adapter"]
 Dtype = Literal["bfloat16", "float16", "float32"]
 MOST_NEW_TOKENS = 256  # as eval.py has it; where there is no number, transformers stops after 20
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 
 
 def release(
@@ -174,7 +174,7 @@ def _write_weights(
         model.generation_config = settings
         model.save_pretrained(str(part))
     else:
-        shutil.copyfile(system.trained / WEIGHTS, part / WEIGHTS)
+        shutil.copyfile(system.trained / ADAPTER, part / ADAPTER)
         config = json.loads((system.trained / CONFIG).read_text(encoding="utf-8"))
         # Which base it belongs to, for those who let peft load that.
         config["revision"] = system.revision
@@ -210,10 +210,8 @@ def _loaded(system: System, part: Path, form: Form, device: torch.device) -> Any
     """The export as transformers and peft load it, in float32."""
     if form == "merged":
         return System(system.name, str(part), None, None).load(torch.float32, device)
-    from peft import PeftModel
-
     base = replace(system, run=None).load(torch.float32, device)
-    return PeftModel.from_pretrained(base, str(part)).eval()
+    return load_adapter(base, part)
 
 
 def _advice(form: Form, dtype: Dtype) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -96,10 +95,10 @@ def _serve(systems: list[System], settings: Settings, options: Any) -> None:
     if find_spec("gradio") is None:
         raise UserError("--web needs Gradio, which is missing: pip install -e '.[web]'")
     from tuner.chat.page import Visit, build_app
-    from tuner.server import LOOPBACK, address, can_show, listen, serve
+    from tuner.server import address, can_show, listen, new_password, serve, tell
 
     taken = listen(options.host, options.port)
-    password = None if options.host in LOOPBACK else secrets.token_urlsafe(16)
+    password = new_password(options.host)
     speaker = _speaker(systems, options)
 
     def begin() -> Visit:
@@ -110,11 +109,7 @@ def _serve(systems: list[System], settings: Settings, options: Any) -> None:
     where = address(options.host, taken)
     print(f"Chat at {where}; Ctrl+C ends", flush=True)
     if password is not None:
-        print(f"Password: {password} (under any name)", flush=True)
-        print(
-            f"warning: --host {options.host}: password and texts are not encrypted on their way",
-            file=sys.stderr,
-        )
+        tell(password, options.host)
     if not options.no_browser and can_show():
         webbrowser.open(where)
     serve(app, taken)

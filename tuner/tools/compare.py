@@ -28,6 +28,7 @@ from tuner.evaluation.testset import (
     unseen,
 )
 from tuner.parser import Parser
+from tuner.private import without_secrets
 from tuner.process import run
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def evaluate(args: Sequence[str] | None) -> None:
     ]
     if options.few_shot:
         systems.append(_few_shot(first, test_set, options))
-    names = "-".join(options.runs).replace("/", "-").replace("*", "all")
+    # A folder of the root: a run may be named by a path such as `..`.
+    names = "-".join(options.runs).replace("/", "-").replace("*", "all").strip(".-") or "runs"
     output = options.output or options.logs / "compare" / (
         f"{names}-{suite.name}" if suite else names
     )
@@ -160,7 +162,7 @@ def evaluate(args: Sequence[str] | None) -> None:
         latency_prompts=options.latency,
         seed=options.seed,
         suite=suite,
-        command=shlex.join(["eval.py", *(sys.argv[1:] if args is None else args)]),
+        command=without_secrets(shlex.join(["eval.py", *(sys.argv[1:] if args is None else args)])),
     )
     results, rows = compare(systems, test_set, plan, output)
     print(render_summary(results, rows))

@@ -142,21 +142,18 @@ def begin(folder: Path, answers: Answers, store: Store, options: Any) -> Study:
 
 def _serve(study: Study, answers: Answers, store: Store, options: Any) -> None:
     from tuner.rating.app import build_app
-    from tuner.server import LOOPBACK, address, can_show, listen, serve
+    from tuner.server import address, can_show, listen, new_password, serve, tell
 
     taken = listen(options.host, options.port)
+    password = new_password(options.host)
     where = address(options.host, taken)
     print(f"Rate at {where} ({len(study.items)} prompts); Ctrl+C ends. Stored in {store.path}")
-    if options.host not in LOOPBACK:
-        print(
-            f"warning: --host {options.host}: everybody who reaches this address can read the "
-            "answers and rate under any name",
-            file=sys.stderr,
-        )
+    if password is not None:
+        tell(password, options.host)
     sys.stdout.flush()
     if not options.no_browser and can_show():
         webbrowser.open(where)
-    serve(build_app(study, answers, store, options.host), taken)
+    serve(build_app(study, answers, store, options.host, password), taken)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -83,8 +83,10 @@ def serve(args: Sequence[str] | None) -> None:
     environment = os.environ | OFFLINE
     if engine == "transformers":
         hub = model.parents[2]
-        command = [sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", name]
+        command = [sys.executable, "-P", "-m", "tuner.engine", "serve", name]
         environment["HF_HUB_CACHE"] = str(hub)
+        own = [str(Path(__file__).parents[2]), *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(own)  # -P leaves the folder of the start out
         os.chdir(hub)  # elsewhere, a folder of the run's name would be taken for the model
     elif options.form == "merged":
         command = _vllm([str(model), "--served-model-name", name, "--dtype", dtype])
@@ -201,8 +203,10 @@ def _exported(system: System, name: str, form: Form, dtype: Dtype, logs: Path) -
 def _vllm(model: list[str]) -> list[str]:
     program = shutil.which("vllm")
     assert program is not None
-    # Greedy like the run's evaluation where a request says nothing, and as long as it says.
-    return [program, "serve", *model, "--override-generation-config", json.dumps(DECODING)]
+    # Greedy like the run's evaluation where a request says nothing, and as long as it says; by
+    # default, the pages of every site could read the replies.
+    own = ["--override-generation-config", json.dumps(DECODING), "--allowed-origins", "[]"]
+    return [program, "serve", *model, *own]
 
 
 def _beside_base(system: System, name: str, adapter: Path) -> list[str]:

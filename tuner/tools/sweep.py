@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from tuner.errors import UserError
 from tuner.parser import Parser
+from tuner.private import without_secrets
 from tuner.process import run
-from tuner.runs import NAME
+from tuner.runs import NAME, inside
 from tuner.sweep.definition import Definition
 from tuner.sweep.reading import read_definition
 
@@ -88,7 +89,7 @@ def sweep(args: Sequence[str]) -> None:
     if not NAME.fullmatch(name):
         raise UserError(f"--name: '{name}' is not allowed; use letters, digits, '.', '_' and '-'")
     check(definition)
-    folder = options.logs / "sweeps" / name
+    folder = inside(options.logs / "sweeps", name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -108,6 +109,7 @@ def sweep(args: Sequence[str]) -> None:
         print("All runs have ended; the report is written where the last one did.")
         return
     command = shlex.join(["tuner", "sweep", *(a.replace(url, shown(url)) for a in args)])
+    command = without_secrets(command)
     write_report(folder, results, command)
     compare_chosen(folder, definition, results)
     write_report(folder, results, command)

@@ -92,9 +92,13 @@ class Semantic(Metric):
         if name not in self._loaded:
             from transformers import AutoModel, AutoTokenizer
 
+            from tuner.backbone import NO_CODE
+
             try:
-                tokenizer = AutoTokenizer.from_pretrained(name, padding_side="right")
-                model = AutoModel.from_pretrained(name, dtype="float32").eval()
+                tokenizer = AutoTokenizer.from_pretrained(name, padding_side="right", **NO_CODE)
+                model = AutoModel.from_pretrained(
+                    name, dtype="float32", use_safetensors=True, **NO_CODE
+                ).eval()
             except (OSError, ValueError) as error:
                 first = (str(error).strip().splitlines() or [""])[0]
                 raise UserError(

@@ -1,0 +1,215 @@
+"""Secrets are neither printed nor written, whatever goes wrong; what is none stays as it is."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from several import COMMANDS
+
+from tests.conftest import ROOT
+from tuner.errors import UserError
+from tuner.private import keep_private, refuse_secrets, without_secrets
+
+CANARY = "cAnArY"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://ann:cAnArY@host/x",
+        "https:/ann:cAnArY@host/x.jsonl",  # as a path has it
+        "postgresql+psycopg://ann:cAnA/rY@cAnArY@host:5432/sweeps",
+        "no run named 'https://ann:cAnArY' in logs",  # cut off before the @
+        "cannot listen on ann:cAnArY@host:8642",
+        "https://hub.example/model?token=cAnArY&x=1",
+        "https://store.example/x?X-Amz-Signature=cAnArY",
+        "--trainer.logger.init_args.api_key=cAnArY",
+        "trainer.logger={'api_key': 'cAnArY', 'mode': 'x'}",
+        "NestedArg(key='api_key', val='cAnArY')",
+        "--model.hub_token cAnArY".replace(" ", "="),
+        "{'Authorization': 'Bearer cAnArYcAnArY'}",
+        "password: cAnArY",
+        "hf_cAnArYcAnArY",
+        "wrong key sk-proj-cAnArYcAnArY0000",
+    ],
+)
+def test_what_is_a_secret_by_its_form_is_hidden(text: str) -> None:
+    told = without_secrets(text)
+    assert CANARY not in told
+    assert "***" in told
+    assert without_secrets(told) == told
+    with pytest.raises(UserError, match=r"^some\.key: holds") as caught:
+        refuse_secrets([("other", 1), ("some.key", text)])
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "eval.py lora@2 'lora@*' --logs=logs",
+        "http://127.0.0.1:8642/ and http://[::1]:8000/v1",
+        "data.source.path: no such file: /home/a@b/rows.jsonl. Did you mean 'x'?",
+        "configs/lora.yaml:12: unknown key 'model.token'",
+        "api_key=None",
+        "--samples.max_new_tokens=64 pad_token=<pad> tokens: 12",
+        "stop token: </s>; the key 'x' stands twice",
+        "write to joe@example.org",
+    ],
+)
+def test_what_is_none_is_told(text: str) -> None:
+    assert without_secrets(text) == text
+    refuse_secrets([("key", text)])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WANDB_API_KEY", "0123456789abcdef", "wandb: 0123456789abcdef is refused"),
+        ("MY_HOUSE_TOKEN", " odd one\n", "as odd one, and"),
+        ("PGPASSWORD", "a+b(c$", "login a+b(c$ failed"),
+        ("HTTPS_PROXY", "http://ann:p%40ssword@proxy:1", "ann and p@ssword, or p%40ssword"),
+        ("ALL_PROXY", "ann:hunter@proxy:1", "no scheme: hunter"),
+        ("HTTP_PROXY", "http://ann:hunter@p", base64.b64encode(b"ann:hunter").decode()),
+    ],
+)
+def test_values_of_the_environment_are_hidden(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert without_secrets(said) == said
+    monkeypatch.setenv(name, value)
+    told = without_secrets(said)
+    for secret in ("0123456789abcdef", "odd one", "a+b(c", "p@ssw", "p%40ssw", "hunter", "YW5u"):
+        assert secret not in told
+
+
+def test_the_place_of_a_secret_and_parts_of_words_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN_PATH", "/home/ann/token")
+    monkeypatch.setenv("A_KEY", "lora")
+    monkeypatch.setenv("B_KEY", "secret")
+    text = "/home/ann/token lora secretary"
+    assert without_secrets(text) == text
+
+
+@pytest.fixture
+def private() -> Iterator[None]:
+    before = logging.getLogRecordFactory(), warnings.formatwarning, sys.excepthook
+    keep_private()
+    yield
+    logging.setLogRecordFactory(before[0])
+    warnings.formatwarning, sys.excepthook = before[1:]
+
+
+@pytest.mark.usefixtures("private")
+def test_logs_warnings_and_tracebacks_are_hidden_too(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.getLogger("any").warning("GET %s failed", "https://ann:cAnArY@host/")
+    assert "https://***@host/ failed" in caplog.text
+    told = warnings.formatwarning("https://ann:cAnArY@host/", UserWarning, "x.py", 1, "")
+    assert "https://***@host/" in told
+    try:
+        raise ValueError("https://ann:cAnArY@host/")
+    except ValueError:
+        sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
+    error = capsys.readouterr().err
+    assert "ValueError: https://***@host/" in error
+    assert CANARY not in caplog.text + told + error
+
+
+LOGIN = f"https://ann:{CANARY}@host/x"
+
+
+def wrong(fit: list[str], logs: Path) -> list[list[str]]:
+    """Command lines that end with a message; a secret is in each, or in the environment."""
+    sweep = ["tuner.tools.sweep", str(ROOT / "configs/sweeps/rank.yaml"), f"--logs={logs}"]
+    compare = ["tuner.tools.compare", "lora", f"--logs={logs}", "--latency=0", "--limit=1"]
+    return [
+        [*fit, "--model.base=someone/nothere"],
+        [*fit, f"--model.base={LOGIN}"],
+        [*fit, f"--model.base=https://host/x?token={CANARY}"],
+        [*fit, f"--data.source.path={LOGIN}.jsonl"],
+        [*fit, "--data.source=Dolly", "--data.source.path=null"],
+        [*fit, "--trainer.logger=WandbLogger", f"--trainer.logger.init_args.api_key={CANARY}"],
+        [*fit, f"--api_key={CANARY}"],
+        [*fit, f"--ckpt_path={LOGIN}.ckpt"],
+        [*fit, f"--config={LOGIN}.yaml"],
+        ["tuner.tools.compare", LOGIN, f"--logs={logs}"],
+        [*compare, f"--data={LOGIN}.yaml"],
+        [*compare, f"--suite={LOGIN}.yaml"],
+        [*compare, f"--output=/proc/{LOGIN}"],
+        [*sweep, f"--storage=postgresql://ann:{CANARY}@127.0.0.1:9/x"],
+        [*sweep, f"--model.base={LOGIN}"],
+        ["tuner.tools.rate", LOGIN, f"--logs={logs}"],
+        ["tuner.tools.export", "lora", f"--to=/proc/{LOGIN}", f"--logs={logs}"],
+        ["tuner.tools.rate", "lora", f"--logs={logs}", f"--host=ann:{CANARY}@host"],
+    ]
+
+
+def right(fit: list[str], folder: Path) -> list[list[str]]:
+    """Command lines that work."""
+    logs = f"--logs={folder / 'logs'}"
+    return [
+        [*fit, "--name=lora"],
+        ["tuner.tools.preview", *fit[2:], "--rows=1", f"--html={folder / 'page.html'}"],
+        ["tuner.tools.plan", *fit[2:]],
+        ["tuner.tools.compare", "lora", logs, "--limit=2", "--max_new_tokens=3", "--latency=0"],
+        ["tuner.tools.rate", "lora", logs, "--rater=Ann", f"--export={folder / 'ann.csv'}"],
+        ["tuner.tools.export", "lora", logs, f"--to={folder / 'export'}"],
+        ["tuner.tools.chat", "lora", logs, "--max_new_tokens=3", f"--history={folder / 'kept'}"],
+    ]
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_no_byte_that_is_printed_or_written_holds_a_secret(
+    every: bool,
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    figures: Callable[..., None],
+) -> None:
+    fit = ["tuner.cli", *command("fit", "--trainer.max_steps=2", "--trainer.val_check_interval=1")]
+    works = right(fit, tmp_path) if every else right(fit, tmp_path)[:1]
+    fails = wrong(fit, tmp_path / "logs")
+    names = ("HF_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY", "PGPASSWORD", "AWS_KEY")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "token").write_text(f"hf_{CANARY}00000000")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    environment = kept | {name: f"{name}{CANARY}" for name in names}
+    environment |= {
+        "HTTPS_PROXY": f"http://ann:{CANARY}%40x@127.0.0.1:9",
+        "HF_ENDPOINT": f"http://bob:{CANARY}@127.0.0.1:9",
+        "HF_HOME": str(home),
+        "TUNER_DEBUG": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps([*works, *fails])],
+        cwd=ROOT, env=environment, input=b"hello\n", capture_output=True, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    codes = [line for line in done.stderr.splitlines() if line.startswith(b"code ")]
+    assert codes == [b"code 0"] * len(works) + [b"code 2"] * len(fails), said.decode()[-3000:]
+    assert said.count(b"Traceback") >= len(fails), "with TUNER_DEBUG=1"
+    files = [file for file in tmp_path.rglob("*") if file.is_file() and file != home / "token"]
+    written = {str(file): file.read_bytes() for file in files} | {"printed": said}
+    assert any("tfevents" in name for name in written)
+    assert any(name.endswith(".ckpt") for name in written)
+    forms = (CANARY.encode(), base64.b64encode(f"ann:{CANARY}@x".encode())[:12])
+    leaks = [name for name, content in written.items() if any(f in content for f in forms)]
+    figures(
+        "security",
+        "secrets in the environment, in addresses and in options; every byte printed or written",
+        len(works) + len(fails),
+        files=len(files),
+        leaks=len(leaks),
+    )
+    assert not leaks
