@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tuner.errors import UserError
+from tuner.lost import RESUME, lost_process
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -96,6 +97,8 @@ def run(command: Callable[[], None]) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     except Exception as error:
+        if lost := lost_process(error):
+            return _said(lost, by_all=True)
         reason = disk_error(error)
         if reason is None:
             raise
@@ -153,7 +156,10 @@ def follow_parent() -> None:
         while os.getppid() == parent:
             time.sleep(1)
         if named is None:
-            os._exit(143)
+            if threading.main_thread().is_alive():  # else both are at their end
+                said = f"error: trainer.devices: the first process of this run has ended. {RESUME}"
+                print(said, file=sys.stderr, flush=True)
+            os._exit(2)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -169,10 +175,11 @@ def disk_error(error: Exception) -> str | None:
     return said if any(reason in said for reason in DISK) else None
 
 
-def _said(message: str) -> int:
+def _said(message: str, *, by_all: bool = False) -> int:
     if os.environ.get("TUNER_DEBUG") == "1":
         traceback.print_exc()
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # every device finds the same mistake
+    # Every device finds the same mistake, but what became of one of them each sees for itself.
+    if by_all or os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"error: {message}", file=sys.stderr)
     return 2
 
