@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 POLL = 1.0  # seconds between two looks at the other processes of this machine
 GRACE = 10.0  # seconds for the first process to hear of it from the network, and to end in order
@@ -35,6 +35,11 @@ def lost_process(error: Exception) -> str | None:
             "data.num_workers: a process that builds batches has ended, often for lack of memory "
             f"({reason}). {RESUME}; --data.num_workers 0 needs no such process"
         )
+    if type(error).__name__ == "BrokenProcessPool":
+        return (
+            "data: a process that prepares rows was killed, often for lack of memory. Nothing of "
+            "this preparation is kept: the same command begins it anew"
+        )
     if type(error).__name__ in PEERS or "gloo/" in reason:
         rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK", "0")
         said = SOURCE.sub("", reason).split(". ")[0]
@@ -43,6 +48,22 @@ def lost_process(error: Exception) -> str | None:
             f"gone ({said}). {RESUME}"
         )
     return None
+
+
+def when_gone(parent: int, then: Callable[[], None]) -> None:
+    """Do something soon after the process that has started this one has ended.
+
+    Args:
+        parent: its id.
+        then: what is done, in a thread of its own.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        then()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_together(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -18,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tuner.errors import UserError
-from tuner.lost import RESUME, lost_process
+from tuner.lost import RESUME, lost_process, when_gone
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -152,17 +151,16 @@ def follow_parent() -> None:
         return
     parent = os.getppid() if named is None else int(named)
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        if named is None:
-            if threading.main_thread().is_alive():  # else both are at their end
-                said = f"error: trainer.devices: the first process of this run has ended. {RESUME}"
-                print(said, file=sys.stderr, flush=True)
-            os._exit(2)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def end() -> None:
+        if named is not None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        if threading.main_thread().is_alive():  # else both are at their end
+            said = f"error: trainer.devices: the first process of this run has ended. {RESUME}"
+            print(said, file=sys.stderr, flush=True)
+        os._exit(2)
 
-    threading.Thread(target=watch, daemon=True).start()
+    when_gone(parent, end)
 
 
 def disk_error(error: Exception) -> str | None:
