@@ -61,3 +61,11 @@ def child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     for one in running:
         one.process.kill()
         one.process.join()
+
+
+def one_message(said: str) -> str:
+    """The one error that was told, without a traceback."""
+    assert "Traceback" not in said, said
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, said
+    return errors[0].removeprefix("error: ")
