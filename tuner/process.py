@@ -30,6 +30,7 @@ DISK_ERRORS = (
 DISK = {os.strerror(number) for number in DISK_ERRORS}
 
 PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
+FIRST = "TUNER_FIRST_PROCESS"  # tells the processes of other devices who starts them
 
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
@@ -147,9 +148,13 @@ def follow_parent() -> None:
     """
     named = os.environ.pop(PARENT, None)
     outside = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
-    if named is None and (os.environ.get("LOCAL_RANK", "0") == "0" or outside):
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if first:
+        os.environ[FIRST] = str(os.getpid())
+    if named is None and (first or outside):
         return
-    parent = os.getppid() if named is None else int(named)
+    # The one that it works for may have ended while this one was being started.
+    parent = int(named or os.environ.get(FIRST, os.getppid()))
 
     def end() -> None:
         if named is not None:
