@@ -81,6 +81,7 @@ def test_every_checkpoint_is_whole_and_the_end_is_the_same(
                     load_checkpoint(file)
                     looked_at += 1
         assert (run / ADAPTER).read_bytes() == whole
+        assert not list(root.rglob("*.part")), "half written, of any of the killed runs"
         if done >= kills:
             break
     figures("faults", "`fit` killed at a random instant", done, checkpoints_read=looked_at)

@@ -89,7 +89,8 @@ def test_the_console_command(arguments: list[str], code: int, text: str, tmp_pat
 PARENT = """
 import os, subprocess, sys, time
 child = "from tuner.process import follow_parent; follow_parent(); import time; time.sleep(60)"
-one = subprocess.Popen([sys.executable, "-c", child], env=os.environ | {"LOCAL_RANK": "1"})
+own = {"LOCAL_RANK": "1", "TUNER_FIRST_PROCESS": str(os.getpid())}
+one = subprocess.Popen([sys.executable, "-c", child], env=os.environ | own)
 print(one.pid, flush=True)
 time.sleep(60)
 """
@@ -105,6 +106,18 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
         parent.kill()
     _, alive = psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], 20)
     assert not alive
+
+
+def test_a_process_whose_first_one_is_gone_before_it_looks_ends() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    child = "from tuner.process import follow_parent; follow_parent(); import time; time.sleep(60)"
+    own = os.environ | {"LOCAL_RANK": "1", "TUNER_FIRST_PROCESS": str(gone.pid)}
+    done = subprocess.run(
+        [sys.executable, "-c", child], cwd=ROOT, env=own, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 2
+    assert "error: trainer.devices: the first process of this run has ended" in done.stderr
 
 
 def test_a_process_ends_soon_after_the_one_it_is_told_to_follow() -> None:

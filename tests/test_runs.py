@@ -169,3 +169,24 @@ def test_losses_are_read_while_they_are_written(tmp_path: Path) -> None:
     assert read_losses(tmp_path) == {"train": [(9, 2.5)], "val": [(9, 3.25)]}
     file.write_text("step,trai")
     assert read_losses(tmp_path) == {"train": [], "val": []}
+
+
+def test_what_a_killed_run_left_half_written_goes_when_the_next_one_begins(tmp_path: Path) -> None:
+    left, held = claim(tmp_path, "run"), claim(tmp_path, "run")
+    Hold(left).close()
+    kept = ("checkpoints/last.ckpt", ".predictions.jsonl.part")
+    for folder in (left, held):
+        for name in (".run.json.part", ".adapter.part/weights", "checkpoints/.a.ckpt.part", *kept):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+    holder = "import sys, time; from pathlib import Path; from tuner.runs import Hold; "
+    holder += "lock = Hold(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", holder, held], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        before = sorted(held.rglob("*"))
+        claim(tmp_path, "run")
+        assert sorted(held.rglob("*")) == before, "it is being written"
+        other.kill()
+    files = {str(file.relative_to(left)) for file in left.rglob("*") if file.is_file()}
+    assert files == {".lock", *kept}

@@ -162,6 +162,7 @@ class TunerCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
         kwargs |= devices.strategy_settings(config.strategy, config.precision)
+        devices.look_after_processes()
         try:
             return super().instantiate_trainer(**kwargs)
         except REFUSED as error:

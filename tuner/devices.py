@@ -9,6 +9,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import distributed
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -16,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from typing_extensions import override
 
 from tuner.errors import UserError
+from tuner.lost import end_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,6 +173,11 @@ def strategy_settings(choice: Any, precision: Any) -> dict[str, Any]:
         )
     # Weights gathered by a validation in inference mode could not be trained with afterwards.
     return {"strategy": Sharded(), "inference_mode": False}
+
+
+def look_after_processes() -> None:
+    """Let the processes that Lightning starts for further devices end with one another."""
+    subprocess_script._launch_process_observer = end_together  # pyright: ignore
 
 
 def plugins() -> list[SLURMEnvironment]:

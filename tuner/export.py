@@ -44,9 +44,9 @@ WHOLE = """\
 def export(module: ChatTuner, prompt: Prompt, folder: Path, checkpoint: Path) -> None:
     """Write the trained weights, the tokenizer with its template, the rendering and a card.
 
-    Everything but `prompt.json` is in formats that transformers and peft load by themselves. One
-    process does it alone, which could not gather a model that is split over several: such a one
-    is loaded anew.
+    The folder gets its name when it is whole. Everything but `prompt.json` is in formats that
+    transformers and peft load by themselves. One process does it alone, which could not gather a
+    model that is split over several: such a one is loaded anew.
 
     Args:
         module: the module that was trained; it holds the exported weights afterwards.
@@ -60,10 +60,11 @@ def export(module: ChatTuner, prompt: Prompt, folder: Path, checkpoint: Path) ->
     # Mapped, so that the optimiser's state is not read beside the one in memory.
     module.load_state_dict(load_checkpoint(checkpoint, mapped=True)["state_dict"], strict=False)
     target = folder / module.head.folder
-    module.head.save(module.model, target)
-    module.tokenizer.save_pretrained(str(target))
+    part = folder / f".{target.name}.part"
+    module.head.save(module.model, part)
+    module.tokenizer.save_pretrained(str(part))
     described = json.dumps(settings_of(prompt), ensure_ascii=False, indent=2)
-    (target / "prompt.json").write_text(described + "\n", encoding="utf-8")
+    (part / "prompt.json").write_text(described + "\n", encoding="utf-8")
     load = (ADAPTER if module.head.keeps_base else WHOLE).format(
         base=module.base, folder=target.name
     )
@@ -74,4 +75,5 @@ def export(module: ChatTuner, prompt: Prompt, folder: Path, checkpoint: Path) ->
         folder=target.name,
         prompt=type(prompt).__name__,
     )
-    (target / "README.md").write_text(card, encoding="utf-8")
+    (part / "README.md").write_text(card, encoding="utf-8")
+    part.rename(target)

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -18,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tuner.errors import UserError
+from tuner.lost import RESUME, lost_process, when_gone
 from tuner.private import keep_private, without_secrets
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ NAMES = (
 DISK = {os.strerror(number) for number in DISK_ERRORS}
 
 PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
+FIRST = "TUNER_FIRST_PROCESS"  # tells the processes of other devices who starts them
 
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
@@ -103,6 +104,8 @@ def run(command: Callable[[], None]) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     except Exception as error:
+        if lost := lost_process(error):
+            return _said(lost, by_all=True)
         reason = disk_error(error)
         if reason is None:
             if any(said in str(error) for said in NAMES):
@@ -154,18 +157,24 @@ def follow_parent() -> None:
     """
     named = os.environ.pop(PARENT, None)
     outside = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
-    if named is None and (os.environ.get("LOCAL_RANK", "0") == "0" or outside):
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if first:
+        os.environ[FIRST] = str(os.getpid())
+    if named is None and (first or outside):
         return
-    parent = os.getppid() if named is None else int(named)
+    # The one that it works for may have ended while this one was being started.
+    parent = int(named or os.environ.get(FIRST, os.getppid()))
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        if named is None:
-            os._exit(143)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def end() -> None:
+        if named is not None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        if threading.main_thread().is_alive():  # else both are at their end
+            said = f"error: trainer.devices: the first process of this run has ended. {RESUME}"
+            print(said, file=sys.stderr, flush=True)
+        os._exit(2)
 
-    threading.Thread(target=watch, daemon=True).start()
+    when_gone(parent, end)
 
 
 def disk_error(error: Exception) -> str | None:
@@ -178,10 +187,11 @@ def disk_error(error: Exception) -> str | None:
     return said if any(reason in said for reason in DISK) else None
 
 
-def _said(message: str) -> int:
+def _said(message: str, *, by_all: bool = False) -> int:
     if os.environ.get("TUNER_DEBUG") == "1":
         print(without_secrets(traceback.format_exc()), file=sys.stderr)
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # every device finds the same mistake
+    # Every device finds the same mistake, but what became of one of them each sees for itself.
+    if by_all or os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"error: {without_secrets(message)}", file=sys.stderr)
     return 2
 

@@ -7,7 +7,9 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from tuner.errors import UserError, nearest
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 VERSION = re.compile(r"version_(\d+)")
 LOCK = ".lock"
+# What the process of a run writes under another name first; `predict` has another file of the kind.
+PARTS = (".run.json.part", ".adapter.part", ".model.part", "checkpoints/.*.part")
 RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
 
 
@@ -43,11 +47,22 @@ def claim(root: Path, name: str) -> Path:
             except FileExistsError:
                 number += 1
             else:
-                return folder
+                break
     except OSError as error:
         raise UserError(
             f"trainer.default_root_dir: cannot write to {root}: {error.strerror}"
         ) from error
+    _tidy(_versions(root / name).values())
+    return folder
+
+
+def _tidy(folders: Iterable[Path]) -> None:
+    """Remove what killed runs have left half written."""
+    for folder in folders:
+        if (folder / LOCK).is_file() and not is_held(folder):
+            for part in [one for pattern in PARTS for one in folder.glob(pattern)]:
+                with suppress(OSError):
+                    shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def inside(root: Path, name: str) -> Path:

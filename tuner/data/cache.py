@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import pyarrow as pa
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from tuner.data.curate import Curated
 from tuner.errors import UserError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DONE = "account.json"  # written last
+OWN, LOCK = "tuner-data-", ".lock"  # of a folder that ends with its process
 
 
 def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> Curated:
@@ -40,10 +42,7 @@ def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> C
         build: prepares the data in an empty folder.
     """
     if folder is None:
-        own = tempfile.TemporaryDirectory(prefix="tuner-data-")
-        found = build(Path(own.name))
-        _KEPT.append(own)
-        return found
+        return build(_own_folder())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / f"{key}.lock").acquire()
@@ -53,6 +52,7 @@ def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> C
             "folder, or null for none"
         ) from error
     with held:
+        _sweep(folder.glob("*.part"), lambda left: left.with_suffix(".lock"))
         target = folder / key
         if (found := _opened(target)) is None:
             part = folder / f"{key}.part"
@@ -80,7 +80,27 @@ def _opened(folder: Path) -> Curated | None:
         return None
 
 
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []  # deleted when the process ends
+def _own_folder() -> Path:
+    """A folder that ends with this process, or else with the next one that asks for such a one."""
+    place = Path(tempfile.gettempdir())
+    # One process at a time, or a folder could be taken for left before it is locked.
+    with FileLock(place / f"{OWN}{os.getuid()}.lock"):
+        _sweep(place.glob(f"{OWN}*/"), lambda left: left / LOCK)
+        own = tempfile.TemporaryDirectory(prefix=OWN)
+        lock = FileLock(Path(own.name) / LOCK)
+        lock.acquire()
+    _KEPT.append((own, lock))
+    return Path(own.name)
+
+
+def _sweep(found: Iterable[Path], lock_of: Callable[[Path], Path]) -> None:
+    """Remove what killed preparations have left: nobody holds its lock any more."""
+    for left in found:
+        with suppress(Timeout, OSError), FileLock(lock_of(left), timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+_KEPT: list[tuple[tempfile.TemporaryDirectory[str], FileLock]] = []  # deleted when the process ends
 
 
 def key_of(parts: dict[str, Any], tokenizer: PreTrainedTokenizerBase, plugins: list[object]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -10,6 +11,7 @@ from itertools import islice
 
 from tuner.data.clean import Cleaned, Cleaner
 from tuner.data.example import Example
+from tuner.lost import when_gone
 
 ALONE = 20  # blocks that this process cleans alone before others are worth their start
 
@@ -25,7 +27,8 @@ def cleaned(blocks: Iterator[list[Example]], cleaner: Cleaner, processes: int) -
         return
     # A fork shares the tokenizer; the parent has run no tokenizer threads (TOKENIZERS_PARALLELISM).
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes, context, _start_worker, (cleaner,)) as pool:
+    given = (cleaner, os.getpid())
+    with ProcessPoolExecutor(processes, context, _start_worker, given) as pool:
         waiting: deque[Future[Cleaned]] = deque([pool.submit(_work, following)])
         for block in blocks:
             waiting.append(pool.submit(_work, block))
@@ -38,8 +41,9 @@ def cleaned(blocks: Iterator[list[Example]], cleaner: Cleaner, processes: int) -
 _worker: list[Cleaner] = []
 
 
-def _start_worker(cleaner: Cleaner) -> None:
+def _start_worker(cleaner: Cleaner, parent: int) -> None:
     _worker.append(cleaner)
+    when_gone(parent, lambda: os._exit(1))  # else it would wait for work for ever
 
 
 def _work(block: list[Example]) -> Cleaned:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from tuner.errors import UserError
@@ -21,24 +19,24 @@ if TYPE_CHECKING:
 FILE = "ratings.sqlite"
 VERSION = 1
 PATIENCE = 20  # seconds to wait for another writer
-SCHEMA = f"""
-CREATE TABLE study (settings TEXT NOT NULL);
-CREATE TABLE rating (
-    rater TEXT NOT NULL,
-    item TEXT NOT NULL,
-    turn INTEGER NOT NULL CHECK (turn IN (1, 2)),
-    kind TEXT NOT NULL CHECK (kind IN ('score', 'preference', 'comment')),
-    criterion TEXT NOT NULL,
-    system TEXT NOT NULL,
-    other TEXT NOT NULL,
-    value TEXT NOT NULL,
-    at TEXT NOT NULL,
-    PRIMARY KEY (rater, item, turn, kind, criterion, system, other),
-    CHECK (kind <> 'score' OR value IN ('1', '2', '3', '4', '5')),
-    CHECK (kind <> 'preference' OR value IN (system, other, ''))
-) WITHOUT ROWID;
-PRAGMA user_version = {VERSION};
-"""
+SCHEMA = (
+    "CREATE TABLE study (settings TEXT NOT NULL)",
+    """CREATE TABLE rating (
+        rater TEXT NOT NULL,
+        item TEXT NOT NULL,
+        turn INTEGER NOT NULL CHECK (turn IN (1, 2)),
+        kind TEXT NOT NULL CHECK (kind IN ('score', 'preference', 'comment')),
+        criterion TEXT NOT NULL,
+        system TEXT NOT NULL,
+        other TEXT NOT NULL,
+        value TEXT NOT NULL,
+        at TEXT NOT NULL,
+        PRIMARY KEY (rater, item, turn, kind, criterion, system, other),
+        CHECK (kind <> 'score' OR value IN ('1', '2', '3', '4', '5')),
+        CHECK (kind <> 'preference' OR value IN (system, other, ''))
+    ) WITHOUT ROWID""",
+    f"PRAGMA user_version = {VERSION}",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,27 +77,18 @@ class Store:
     def create(self, study: Study) -> None:
         """Make the file, unless somebody has made it meanwhile.
 
-        It is made in another place and linked to its name: a file that has the name is whole, and
-        of two processes one wins.
+        All of it comes in one transaction: a process that is killed leaves an empty file, which
+        the next one fills, and of two processes one wins.
 
         Raises:
             UserError: the folder cannot be written to.
         """
-        try:
-            with TemporaryDirectory(dir=self.path.parent, prefix=f".{FILE}.") as room:
-                new = os.path.join(room, FILE)
-                with closing(sqlite3.connect(new)) as database:
-                    database.executescript(SCHEMA)
-                    with database:
-                        database.execute(
-                            "INSERT INTO study VALUES (?)", [json.dumps(asdict(study))]
-                        )
-                if not self.path.exists():  # a journal of a file that was moved away is not ours
-                    self.path.with_name(f"{FILE}-journal").unlink(missing_ok=True)
-                with suppress(FileExistsError):
-                    os.link(new, self.path)
-        except (OSError, sqlite3.Error) as error:
-            raise UserError(f"cannot write {self.path}: {error}") from error
+        with self._open("rwc") as database, database:
+            database.execute("BEGIN IMMEDIATE")
+            if not _version(database):
+                for statement in SCHEMA:
+                    database.execute(statement)
+                database.execute("INSERT INTO study VALUES (?)", [json.dumps(asdict(study))])
 
     def study(self) -> Study | None:
         """What these ratings are of; null where rating has not begun.
@@ -110,7 +99,9 @@ class Store:
         if not self.path.exists():
             return None
         with self._open() as database:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
+            version = _version(database)
+            if not version and not database.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                return None  # killed before it had begun
             if version != VERSION:
                 raise UserError(f"{self.path} has version {version}; this program knows {VERSION}")
             (text,) = database.execute("SELECT settings FROM study").fetchone()
@@ -156,9 +147,9 @@ class Store:
         return [Rating(**dict(zip(names, row, strict=True))) for row in found]
 
     @contextmanager
-    def _open(self) -> Generator[sqlite3.Connection]:
-        # mode=rw: a file that was moved away while the page is open is an error, not a new file.
-        address = f"{self.path.absolute().as_uri()}?mode=rw"
+    def _open(self, mode: str = "rw") -> Generator[sqlite3.Connection]:
+        # rw: a file that was moved away while the page is open is an error, not a new file.
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
         try:
             with closing(
                 sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)
@@ -167,3 +158,8 @@ class Store:
                 yield database
         except sqlite3.Error as error:
             raise UserError(f"{self.path}: {error}") from error
+
+
+def _version(database: sqlite3.Connection) -> int:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    return version

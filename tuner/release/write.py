@@ -9,6 +9,7 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -26,7 +27,7 @@ from tuner.release.check import Check, compare, listen
 from tuner.release.modelfile import find_pieces, modelfile
 from tuner.release.prompts import BUILT_IN, own_prompts
 from tuner.release.template import chat_template
-from tuner.runs import read_record
+from tuner.runs import LOCK, Hold, is_held, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ def release(
             now, or the export differs from the run.
     """
     folder = folder.expanduser().resolve()
-    part = _claim(folder)
+    part, hold = _claim(folder)
     try:
         prompt, tokenizer = system.prompt, load_tokenizer(system.base, system.revision)
         stops = stop_ids(prompt, tokenizer)
@@ -103,11 +104,14 @@ def release(
         for file in part.iterdir():  # safetensors lets nobody else read its files
             shutil.copymode(part / "prompt.json", file)
         part.rename(folder)
+        (folder / LOCK).unlink()
     except BaseException as error:
         shutil.rmtree(part, ignore_errors=True)
         if isinstance(error, Exception) and (reason := disk_error(error)):
             raise UserError(f"cannot write to {folder.parent}: {reason}") from error
         raise
+    finally:
+        hold.close()
     return check, template is not None
 
 
@@ -127,16 +131,22 @@ def refuse_form(system: System, form: Form) -> None:
         refuse_virtual(system.trained)
 
 
-def _claim(folder: Path) -> Path:
-    """A folder of this process beside the one to be; a rename within a file system is one step."""
+def _claim(folder: Path) -> tuple[Path, Hold]:
+    """A folder of this process beside the one to be; a rename within a file system is one step.
+
+    What exports that were killed have left there is removed.
+    """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise UserError(f"--to: {folder} is there already, and not empty; name a new folder")
+        for left in folder.parent.glob(f".{escape(folder.name)}.*.part"):
+            if not is_held(left):
+                shutil.rmtree(left)
         part.mkdir(parents=True)
+        return part, Hold(part)
     except OSError as error:
         raise UserError(f"cannot write to {folder.parent}: {error.strerror}") from error
-    return part
 
 
 def _generation(tokenizer: Any, stops: Sequence[int]) -> Any:

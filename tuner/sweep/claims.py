@@ -23,7 +23,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from tuner.errors import UserError
-from tuner.runs import Hold
+from tuner.runs import Hold, is_held
 
 STALE = 90  # seconds without a sign of life, after which a worker is taken for dead
 WORKER = "worker"  # user attribute of a trial
@@ -57,8 +57,10 @@ class Claims:
     def __init__(self, engine: Engine, study: int, folder: Path) -> None:
         self._engine, self._study, self._folder = engine, study, folder
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        (folder / self.worker).mkdir(parents=True)
-        self._hold = Hold(folder / self.worker)
+        with self._alone() as session:  # or another could take it for dead before it has its lock
+            self._forget_the_dead(session)
+            (folder / self.worker).mkdir(parents=True)
+            self._hold = Hold(folder / self.worker)
 
     def take(self, choose: Callable[[Rows, set[int]], int | None]) -> tuple[int, int] | None:
         """Claim a trial.
@@ -93,7 +95,7 @@ class Claims:
         """
         with self._alone() as session:
             row = session.get_one(models.TrialModel, trial)
-            own = row.state == TrialState.RUNNING and _read(row, WORKER) == self.worker
+            own = _runs(row) and _read(row, WORKER) == self.worker
             if own:
                 _sign(row, _now(session))
             return own
@@ -102,7 +104,7 @@ class Claims:
         """Let what this worker has wait once more."""
         with self._alone() as session:
             for row in self._rows(session):
-                if row.state == TrialState.RUNNING and _read(row, WORKER) == self.worker:
+                if _runs(row) and _read(row, WORKER) == self.worker:
                     row.state = TrialState.WAITING
 
     def close(self) -> None:
@@ -112,10 +114,11 @@ class Claims:
         shutil.rmtree(self._folder / self.worker, ignore_errors=True)
 
     def _is_free(self, row: Row, now: datetime) -> bool:
-        if row.state != TrialState.RUNNING:
+        if not _runs(row):
             return row.state == TrialState.WAITING
         signs = [sign.heartbeat for sign in row.heartbeats]
-        return not signs or now - signs[0] > timedelta(seconds=STALE) or self._is_gone(row)
+        # One of the future was given before the clock was put back.
+        return not signs or abs(now - signs[0]) > timedelta(seconds=STALE) or self._is_gone(row)
 
     def _is_gone(self, row: Row) -> bool:
         """Whether a worker that held a lock in the folder holds it no more."""
@@ -128,6 +131,13 @@ class Claims:
         except (UserError, OSError):
             return False
         return True
+
+    def _forget_the_dead(self, session: Session) -> None:
+        """Remove what killed workers have left, unless a trial is still said to be theirs."""
+        claimed = {_read(row, WORKER) for row in self._rows(session) if _runs(row)}
+        for folder in self._folder.glob("*"):
+            if folder.name not in claimed and not is_held(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _rows(self, session: Session) -> Rows:
         chosen = select(models.TrialModel).where(models.TrialModel.study_id == self._study)
@@ -148,6 +158,10 @@ def write(row: Row, key: str, value: Any) -> None:
             return
     attribute = models.TrialUserAttributeModel(key=key, value_json=json.dumps(value))
     row.user_attributes.append(attribute)
+
+
+def _runs(row: Row) -> bool:
+    return row.state == TrialState.RUNNING
 
 
 def _read(row: Row, key: str) -> Any:

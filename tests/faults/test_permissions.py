@@ -1,0 +1,97 @@
+"""The right to write is lost while something runs: one message, and it goes on once it is back."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparisons import begin, write_comparison
+
+from tests.faults.conftest import Child, one_message
+from tuner.checkpoint import load_checkpoint
+from tuner.cli import main
+from tuner.errors import UserError
+from tuner.rating.store import Rating
+from tuner.runs import read_record
+
+DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2  # of capabilities(7)
+
+
+def obey() -> None:
+    """Let permissions count for this process and its children, also when it is root's."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this thread
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the upper halves
+    assert libc.capget(header, held) == 0
+    held[0] &= ~(1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH)
+    assert libc.capset(header, held) == 0
+
+
+@contextmanager
+def locked(*folders: Path) -> Iterator[None]:
+    """Folders in which nothing can be made, renamed or removed."""
+    for folder in folders:
+        folder.chmod(0o555)
+    yield
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(("place", "expected"), [("checkpoints", 2), (".", 143)])
+def test_a_run_whose_folder_is_locked_stops_and_goes_on_later(
+    place: str,
+    expected: int,
+    command: Callable[..., list[str]],
+    child: Callable[..., Child],
+    tmp_path: Path,
+) -> None:
+    endless = ("--trainer.max_epochs=100000", "--checkpoint.every_n_steps=2", "--data.val_size=4")
+
+    def work() -> int:
+        obey()
+        return main(command("fit", *endless))
+
+    one = child(work)
+    run = tmp_path / "logs" / "run" / "version_0"
+    last = run / "checkpoints" / "last.ckpt"
+    until = time.monotonic() + 120
+    while not last.exists():
+        assert one.process.is_alive(), one.said
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    with locked(run / place):
+        if place == ".":  # the end alone is written there, and what stopped the run matters more
+            one.process.terminate()
+        assert one.wait() == expected, one.said
+    if expected == 2:
+        assert "Permission denied" in one_message(one.said)
+    step = load_checkpoint(last)["global_step"]
+    assert read_record(run)["status"] in ("running", "stopped")
+    assert (
+        main(command("fit", *endless, "--ckpt_path=last", f"--trainer.max_steps={step + 2}")) == 0
+    )
+
+
+def test_ratings_that_can_no_longer_be_written_are_not_confirmed(
+    child: Callable[..., Child], tmp_path: Path
+) -> None:
+    folder = write_comparison(tmp_path / "rated")
+    _, store = begin(folder)
+    where = {"rater": "Ann", "criterion": "tone", "system": "s", "value": "3"}
+    store.save([Rating(item="id0", turn=1, kind="score", **where)])
+
+    def work() -> None:
+        obey()
+        with pytest.raises(UserError, match=r"ratings\.sqlite: (attempt to write|unable to open)"):
+            store.save([Rating(item="id1", turn=1, kind="score", **where)])
+        assert [one.item for one in store.ratings()] == ["id0"]
+
+    with locked(folder):
+        one = child(work)
+        assert one.wait() == 0, one.said
+    assert store.save([Rating(item="id1", turn=1, kind="score", **where)]) == 1
