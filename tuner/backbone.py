@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from os.path import exists, expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,8 +21,8 @@ def locate(base: str) -> str:
     """Where the base is loaded from: the folder of `pico`, a folder as it is, or a hub id."""
     if base == "pico":
         return str(PICO)
-    folder = Path(base).expanduser()
-    if folder.exists():
+    folder = Path(expanduser(base))  # of no such user, it stays as it is
+    if exists(folder):
         return str(folder)
     if base.startswith((".", "/", "~")):
         raise UserError(f"model.base: no such folder: {base}. Allowed: a folder, a hub id, or pico")

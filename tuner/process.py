@@ -29,6 +29,9 @@ DISK_ERRORS = (
 )
 DISK = {os.strerror(number) for number in DISK_ERRORS}
 
+# What the system says of a path that cannot be one, whatever it is the path of.
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+
 PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
 
 # What the libraries say on every start and what a user can do nothing about.
@@ -96,6 +99,8 @@ def run(command: Callable[[], None]) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS:
+            return _said(f"{error.filename}: {error.strerror}")
         reason = disk_error(error)
         if reason is None:
             raise

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tuner.data.curate import split_hash
 from tuner.data.datamodule import ConversationData
 from tuner.data.example import Example, fraction
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 from tuner.parser import Parser
+from tuner.written import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,10 +54,7 @@ def load_data(settings: dict[str, Any], overlay: Path | None = None) -> Conversa
     parser.add_class_arguments(ConversationData, "data")
     config = parser.parse_object({"data": settings})
     if overlay is not None:
-        try:
-            content = yaml.safe_load(overlay.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"--data: cannot read {overlay}: {error}") from error
+        content = load(overlay, "--data")
         if not isinstance(content, dict) or "data" not in content:
             raise UserError(f"--data: {overlay} has no `data` section")
         config = parser.parse_object({"data": content["data"]}, cfg_base=config)
@@ -91,7 +87,9 @@ def own_test_split(
         raise UserError("the run has no test split (data.test_size 0); name one with --data YAML")
     found = split_hash(example.id for example in examples)
     for name, card in cards.items():
-        if card["splits"]["test"]["sha256"] != found:
+        with intact(f"data_card.json of {name}"):
+            own = card["splits"]["test"]["sha256"]
+        if own != found:
             raise UserError(
                 f"{name} was trained with another test split than this comparison would use: its "
                 "data changed since, or its split differs, so it may have seen these rows. "
