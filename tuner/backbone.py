@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager
+from os.path import exists, expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,8 +26,8 @@ def locate(base: str) -> str:
     """Where the base is loaded from: the folder of `pico`, a folder as it is, or a hub id."""
     if base == "pico":
         return str(PICO)
-    folder = Path(base).expanduser()
-    if folder.exists():
+    folder = Path(expanduser(base))  # of no such user, it stays as it is
+    if exists(folder):
         return str(folder)
     if base.startswith((".", "/", "~")):
         raise UserError(f"model.base: no such folder: {base}. Allowed: a folder, a hub id, or pico")
@@ -171,12 +172,19 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> Any:
     """A base with the exported adapter of a run on it, in evaluation mode.
 
     Raises:
-        UserError: the adapter's weights are missing, or no safetensors file.
+        UserError: the adapter's weights are missing, damaged, or no safetensors file.
     """
+    import torch
     from peft import PeftModel
 
     refuse_pickle(folder)
-    return PeftModel.from_pretrained(base, str(folder)).eval()  # pyright: ignore[reportArgumentType]
+    try:
+        return PeftModel.from_pretrained(base, str(folder)).eval()  # pyright: ignore[reportArgumentType]
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # peft, safetensors and torch each raise their own
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{folder}: cannot load the adapter: {reason}") from error
 
 
 def refuse_pickle(folder: Path) -> None:

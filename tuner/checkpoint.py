@@ -179,7 +179,8 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
     """Name, SHA-256 and step of what was written to a folder, oldest first."""
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["checkpoints"]
-        return [e for e in found if isinstance(e["step"], int) and {"name", "sha256"} <= e.keys()]
+        kinds = {"name": str, "sha256": str, "step": int}
+        return [e for e in found if all(isinstance(e[key], kind) for key, kind in kinds.items())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []  # spoilt: the checksums inside the files are left
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tuner.backbone import context_length
 from tuner.checkpoint import load_checkpoint, refuse_misfit
 from tuner.devices import Sharded
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 from tuner.module import BASE_DTYPES
 from tuner.runs import LOCK, Hold, read_record
 from tuner.schedule import total_steps
@@ -192,9 +192,11 @@ def refuse_finished(
         Hold(written_by).close()
     checkpoint = load_checkpoint(Path(file))
     own = model.identity() | {"weights_sha256": model.weights_sha256}
-    refuse_misfit(checkpoint, own, model.trainable())
     now = data.state_dict()
-    cut = checkpoint.get(type(data).__qualname__, now)
+    with intact(file):
+        refuse_misfit(checkpoint, own, model.trainable())
+        cut = {key: checkpoint.get(type(data).__qualname__, now)[key] for key in now}
+        step = int(checkpoint["global_step"])
     if cut != now:
         raise UserError(
             f"ckpt_path, data.batch_size, trainer.devices, trainer.accumulate_grad_batches: {file} "
@@ -203,7 +205,6 @@ def refuse_finished(
             "rows twice or never. Let batch_size x devices x num_nodes and the accumulation be "
             "the same, or start anew from an export with --model.init_adapter"
         )
-    step = int(checkpoint["global_step"])
     if max(trainer.max_epochs or -1, trainer.max_steps) < 0:
         return  # no end
     end = total_steps(data.steps_per_epoch(), trainer.max_epochs, trainer.max_steps)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -11,6 +13,30 @@ class UserError(Exception):
 
     The message says what is wrong, where (file:line or key), what is allowed and the nearest match.
     """
+
+
+@contextmanager
+def intact(file: object) -> Generator[None]:
+    """Read what a command of this project has written; another form means that it was changed.
+
+    The block reads, or computes from what was read. A disk that fails is another matter.
+
+    Args:
+        file: what is read, for the message.
+
+    Raises:
+        UserError: it is cut off, or does not hold what was written.
+    """
+    try:
+        yield
+    except _UNLIKE as error:
+        raise UserError(f"{file}: {_NOT_INTACT} ({type(error).__name__}: {error})") from error
+    except RecursionError as error:
+        raise UserError(f"{file}: {_NOT_INTACT} (nested too deeply)") from error
+
+
+_UNLIKE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
+_NOT_INTACT = "not as it was written: cut off, or changed since"
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -91,7 +91,7 @@ def find_device(name: str | None, dtype: torch.dtype) -> Device:
             giga * 1e9 * EFFICIENCY if half else None,
             f"{EFFICIENCY:.0%} of the data sheet's {tera} TFLOP/s and {giga:,} GB/s",
         )
-    if size := re.fullmatch(r"(\d+(?:\.\d+)?)GI?B", name.upper()):
+    if size := re.fullmatch(r"(\d{1,9}(?:\.\d+)?)GI?B", name.upper()):
         return Device(name, True, int(float(size[1]) * USABLE * 2**30), CONTEXT)
     raise UserError(
         f"--device: '{name}' is not known; a size such as 12GB works too. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tuner.backbone import load_adapter
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,8 @@ def refuse_virtual(adapter: Path) -> None:
     """
     from peft import PeftConfig
 
-    config: Any = PeftConfig.from_pretrained(str(adapter))
+    with intact(adapter):
+        config: Any = PeftConfig.from_pretrained(str(adapter))
     if config.is_prompt_learning:
         raise UserError(
             f"--form merged: what {config.peft_type.value} trains are virtual tokens, which are no "

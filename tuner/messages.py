@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tuner.errors import nearest
+from tuner.misspelt import misspelt
 from tuner.plugins import subclasses
 
 KEY = re.compile(r'Parser key "([\w.+]+)"')
@@ -32,6 +33,7 @@ EXPECTED = re.compile(
     r"Expected an? (?!path|dot import|<class 'NoneType'>)(.+?)(?:\. Got value|$)", re.M
 )
 GIVEN = re.compile(r"(?:Given|Got) value: (.*)$", re.MULTILINE)
+GROUPS = ("model", "data", "trainer")  # of the parser that reads a recipe
 HIDDEN = ("help", "print_shtab", "subcommand", "model.optimizer", "model.lr_scheduler")
 
 
@@ -43,6 +45,11 @@ def explain(message: str, parser: Any) -> str:
             said before, when the parser of the class failed.
         parser: the parser that said it, whose options are what is allowed.
     """
+    options = set(_options(parser))
+    whole = options.issuperset(GROUPS)  # the parser of a class knows its own settings alone
+    for file in _config_files():
+        if said := misspelt(file, options if whole else (), _rooms()):
+            return said
     found = KEY.search(message)
     key = found[1] if found else ""
     if found := OPTION.search(message):
@@ -133,7 +140,7 @@ def _options(parser: Any) -> Iterable[str]:
         if children:
             for child in children.values():
                 yield from _options(child)
-        elif action.dest not in HIDDEN:
+        elif action.dest not in HIDDEN and not action.dest.endswith(".help"):
             yield action.dest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from contextlib import suppress
 from datetime import datetime
 from math import isfinite
@@ -82,7 +83,7 @@ def _scores(folder: Path) -> dict[str, Row]:
     files = sorted(folder.glob("*/results.json"), key=lambda file: file.stat().st_mtime)
     found: dict[str, Row] = {}
     for file in files:
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             results = json.loads(file.read_text(encoding="utf-8"))
             metric = results["primary_metric"]
             for system in results["systems"].values():
@@ -104,13 +105,16 @@ def _text(values: Any, key: str) -> str | None:
 
 def _moment(record: Row) -> str | None:
     text = _text(record, "started")
-    with suppress(ValueError):
-        return text and datetime.fromisoformat(text) and text
+    with suppress(ValueError, OverflowError):  # no moment, or none that a clock can show
+        if text is not None:
+            datetime.fromisoformat(text).timestamp()
+            return text
     return None
 
 
 def _number(values: Any, key: str) -> float | None:
     value = values.get(key) if isinstance(values, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    most = sys.float_info.max  # JSON has larger integers; NaN is within no bounds
+    return value if -most <= value <= most else None

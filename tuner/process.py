@@ -28,12 +28,14 @@ DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),
     *(errno.EACCES, errno.EPERM, errno.ESTALE),
 )
-# What a system says of a name that no file can have.
+DISK = {os.strerror(number) for number in DISK_ERRORS}
+# What the system says of a path that cannot be one, whatever it is the path of; and Python or a
+# library in other errors.
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 NAMES = (
     *(os.strerror(errno.ENAMETOOLONG), os.strerror(errno.ELOOP)),
     *("embedded null byte", "surrogates not allowed"),
 )
-DISK = {os.strerror(number) for number in DISK_ERRORS}
 
 PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
 FIRST = "TUNER_FIRST_PROCESS"  # tells the processes of other devices who starts them
@@ -106,6 +108,8 @@ def run(command: Callable[[], None]) -> int:
     except Exception as error:
         if lost := lost_process(error):
             return _said(lost, by_all=True)
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS:
+            return _said(f"{error.filename}: {error.strerror}")
         reason = disk_error(error)
         if reason is None:
             if any(said in str(error) for said in NAMES):

@@ -10,13 +10,14 @@ import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
 from tuner.checkpoint import load_checkpoint, newest
-from tuner.errors import UserError, nearest
+from tuner.errors import UserError, intact, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 VERSION = re.compile(r"version_(\d+)")
@@ -127,7 +128,7 @@ def find_run(spec: str, root: Path) -> Path:
         UserError: there is none, or it has not finished.
     """
     folder = Path(spec)
-    if (folder / "run.json").is_file():
+    if isfile(folder / "run.json"):  # false of what cannot be a path, too
         return folder
     if "/" in spec or spec.startswith("."):
         raise UserError(f"{spec} is no run folder: it holds no run.json")
@@ -149,12 +150,13 @@ def find_runs(spec: str, root: Path) -> list[tuple[str, Path]]:
         UserError: there is none, or it has not finished.
     """
     name, _, version = spec.rpartition("@")
-    if not name or (Path(spec) / "run.json").is_file():
+    if not name or isfile(Path(spec) / "run.json"):
         folder = find_run(spec, root)
         return [(spec if folder != Path(spec) else f"{folder.parent.name}/{folder.name}", folder)]
+    versions = _versions(root / name) if NAME.fullmatch(name) else {}
     found = [
         (f"{name}@{number}", folder)
-        for number, folder in _versions(root / name).items()
+        for number, folder in versions.items()
         if version in ("*", str(number)) and read_record(folder).get("status") == "finished"
     ]
     if not found:
@@ -257,7 +259,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """The run.json of a run; empty when there is none or it is cut off."""
     try:
         found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -274,11 +276,14 @@ def read_losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
     Returns:
         `train` and `val`: (step, nats a token); empty where the run has none.
+
+    Raises:
+        UserError: metrics.csv holds something else.
     """
     found: dict[str, list[tuple[int, float]]] = {"train": [], "val": []}
     file = folder / "metrics.csv"
     if file.is_file():
-        with file.open(encoding="utf-8", newline="") as lines:
+        with intact(file), file.open(encoding="utf-8", newline="") as lines:
             # A line without an end is being written.
             whole = (line for line in lines if line.endswith("\n"))
             for row in csv.DictReader(whole):

@@ -56,8 +56,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        option = "--host" if isinstance(error, socket.gaierror) else "--port"
+    except (OSError, OverflowError, ValueError) as error:  # a name may be none in any alphabet
+        option = "--host" if isinstance(error, socket.gaierror | ValueError) else "--port"
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         hint = ". --port 0 takes any that is free" if taken else ""
         raise UserError(f"{option}: cannot listen on {host}:{port}: {error}{hint}") from error

@@ -10,6 +10,8 @@ import yaml
 
 from tuner.errors import UserError, nearest
 
+MOST_VALUES = 1_000_000  # of one file
+
 
 def load(path: Path, option: str) -> object:
     """The content of a YAML file.
@@ -19,7 +21,8 @@ def load(path: Path, option: str) -> object:
         option: what named it, for the message.
 
     Raises:
-        UserError: it cannot be read, is no YAML, or has a key twice.
+        UserError: it cannot be read, is no YAML, has a key twice, or aliases that stand for more
+            than anybody writes.
     """
     try:
         refuse_device(path, option)
@@ -93,15 +96,38 @@ def kind(value: object) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping, of which YAML would drop the first."""
+    """Refuses a key that stands twice in a mapping, of which YAML would drop the first.
+
+    A few lines of aliases of aliases can stand for billions of values, and one may stand within
+    what it stands for: whoever writes such a tree out does not come to an end.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.values = 0  # so far, with each alias written out
+        self.sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """See the base class."""
+        alias, before = self.check_event(yaml.AliasEvent), self.values
+        node = super().compose_node(parent, index)
+        assert node is not None
+        self.values += self.sizes.get(node, MOST_VALUES) if alias else 1
+        if self.values > MOST_VALUES:
+            said = f"aliases stand for more than {MOST_VALUES:,} values, or for themselves"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
+        self.sizes.setdefault(node, self.values - before)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """See the base class."""
         seen = set[str]()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            if not isinstance(key, yaml.ScalarNode):  # refused by the base class
+                continue
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key.value}' stands twice", key.start_mark
                 )
-            seen.add(str(key.value))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)

@@ -40,7 +40,7 @@ class History:
     """
 
     def __init__(self, folder: Path | None, run: str) -> None:
-        self.folder = folder and folder.expanduser()
+        self.folder = folder and Path(os.path.expanduser(folder))
         self.transcript: Path | None = None
         if self.folder is None:
             return

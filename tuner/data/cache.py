@@ -14,9 +14,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
-import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from tuner.data.curate import Curated
@@ -76,7 +74,7 @@ def _opened(folder: Path) -> Curated | None:
         return None
     try:
         return Curated.open(folder)
-    except (OSError, ValueError, KeyError, BadZipFile, pa.ArrowException):
+    except Exception:  # arrow, zip and numpy each raise their own; it is made anew
         return None
 
 

@@ -60,8 +60,9 @@ class ConversationData(L.LightningDataModule):
         for key, value in (("max_length", max_length), ("batch_size", batch_size)):
             if value < 1:
                 raise UserError(f"data.{key}: {value} is not allowed; give 1 or more")
-        if num_workers < 0:
-            raise UserError(f"data.num_workers: {num_workers} is not allowed; give 0 or more")
+        for key, value in (("num_workers", num_workers), ("seed", seed)):
+            if value < 0:
+                raise UserError(f"data.{key}: {value} is not allowed; give 0 or more")
         self.source = source
         self.prompt = prompt or Chat()
         self.max_length = max_length

@@ -87,7 +87,7 @@ def existing(path: str | os.PathLike[str]) -> Path:
             raise UserError(f"data.source.path: no such file: {file}.{_near(file)}")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except RuntimeError as error:  # no such user's home
+    except (RuntimeError, ValueError) as error:  # no such user's home; a null character
         raise UserError(f"data.source.path: {path}: {error}") from error
     if file.is_dir():
         raise UserError(f"data.source.path: {file} is a folder; name one {'/'.join(SUFFIXES)} file")
@@ -252,5 +252,6 @@ def _read_parquet(file: Path) -> Iterator[Located]:
         rows = (row for batch in batches for row in batch.to_pylist())
         for number, row in enumerate(rows):
             yield f"{file}[{number}]", row
-    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # Bytes that are no text, moments outside the calendar of Python.
         raise UserError(f"{file}: not a valid Parquet file ({error})") from error

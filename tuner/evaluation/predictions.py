@@ -72,14 +72,31 @@ class Prediction:
     reference_tokens: int = 0
 
     def __post_init__(self) -> None:
-        """Checks what a hand-edited file is likely to get wrong.
+        """Checks what a file may have got wrong since it was written.
 
         Raises:
-            ValueError: the stop reason is unknown.
+            ValueError: a value is of another type, or the stop reason is unknown.
         """
+        for kinds, names in _KINDS.items():
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, kinds) or isinstance(value, bool):
+                    raise ValueError(f"{name} is {value!r:.80}")
+        for name, kind in (("scores", (int, float)), ("slices", str), ("expects", str)):
+            if not all(isinstance(value, kind) for value in getattr(self, name).values()):
+                raise ValueError(f"{name} is {getattr(self, name)!r:.80}")
         if self.stop_reason not in get_args(StopReason):
             allowed = ", ".join(get_args(StopReason))
             raise ValueError(f"stop_reason is {self.stop_reason!r}; allowed: {allowed}")
+
+
+_KINDS: dict[tuple[type, ...], tuple[str, ...]] = {
+    (str,): ("system", "id", "category", "prompt", "reference", "prediction", "group", "question"),
+    (int,): ("new_tokens", "reference_tokens"),
+    (int, float): ("seconds",),
+    (int, float, type(None)): ("reference_nll",),
+    (dict,): ("scores", "slices", "expects"),
+}
 
 
 def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
@@ -122,7 +139,7 @@ def read_predictions(path: Path) -> list[Prediction]:
         for number, line in enumerate(lines, start=1):
             try:
                 rows.append(Prediction(**json.loads(line)))
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 raise UserError(f"{path}:{number} is not a prediction: {error}.") from error
     return rows
 

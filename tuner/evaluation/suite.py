@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
 
 
 def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path).expanduser()
+    path = Path(expanduser(name_or_path))  # of no such user, it stays as it is
     if isinstance(name_or_path, str) and path.name == name_or_path and not path.suffix:
         shipped = {file.stem: file for file in SUITES.glob("*.yaml")}
         if name_or_path in shipped:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import yaml
@@ -13,9 +14,10 @@ import yaml
 from tuner.backbone import Quantize, load_adapter, load_base, weights_hash
 from tuner.data.example import Message
 from tuner.data.prompts import Prompt
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 from tuner.evaluation.baselines import BASELINES
 from tuner.evaluation.onednn import use_onednn
+from tuner.evaluation.provenance import card_tables
 from tuner.parser import Parser
 from tuner.runs import find_runs, read_record
 
@@ -54,13 +56,19 @@ class System:
     def config(self) -> dict[str, Any]:
         """The run's config.yaml."""
         assert self.run is not None
-        return yaml.safe_load((self.run / "config.yaml").read_text(encoding="utf-8"))
+        found = _read(self.run / "config.yaml", yaml.safe_load)
+        if not {"data", "seed_everything"} <= found.keys():
+            raise UserError(f"{self.run / 'config.yaml'}: has no data or no seed_everything")
+        return found
 
     @property
     def card(self) -> dict[str, Any]:
         """The run's data_card.json."""
         assert self.run is not None
-        return json.loads((self.run / "data_card.json").read_text(encoding="utf-8"))
+        found = _read(self.run / "data_card.json", json.loads)
+        with intact(self.run / "data_card.json"):
+            card_tables(found)  # fails here, and not in a report after hours of answers
+        return found
 
     @property
     def trained(self) -> Path:
@@ -78,7 +86,7 @@ class System:
     @property
     def rendering(self) -> dict[str, Any]:
         """Class and settings of the prompt that the run was trained with."""
-        return json.loads((self.trained / "prompt.json").read_text(encoding="utf-8"))
+        return _read(self.trained / "prompt.json", json.loads)
 
     @property
     def prompt(self) -> Prompt:
@@ -114,6 +122,18 @@ class System:
         if self.run is None:
             return use_onednn(base)
         return use_onednn(load_adapter(base, self.trained))
+
+
+def _read(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """A mapping that a run has left."""
+    try:
+        with intact(file):
+            found = parse(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: cannot be read: it holds no mapping")
+    return found
 
 
 def find_systems(specs: list[str], root: Path, *, with_base: bool) -> list[System]:
@@ -170,20 +190,21 @@ def _named(spec: str, root: Path) -> list[System]:
     found: dict[Any, System] = {}
     for name, folder in find_runs(spec, root):
         record = read_record(folder)
-        if "base" not in record:
-            raise UserError(f"{folder}: its run.json is not whole")
-        system = System(
-            name=name,
-            base=record["base"],
-            revision=record["revision"],
-            quantize=record["quantize"],
-            head=record["head"],
-            trainable_params=record["trainable_params"],
-            trainable_percent=record["trainable_percent"],
-            run=folder,
-            recipe=recipe,
-        )
-        found[system.config["seed_everything"] if recipe else name] = system
+        with intact(folder / "run.json"):
+            if record["quantize"] not in (None, *get_args(Quantize)):
+                raise ValueError(f"quantize is {record['quantize']!r:.80}")
+            system = System(
+                name=name,
+                base=str(record["base"]),
+                revision=record["revision"] and str(record["revision"]),
+                quantize=record["quantize"],
+                head=str(record["head"]),
+                trainable_params=int(record["trainable_params"]),
+                trainable_percent=float(record["trainable_percent"]),
+                run=folder,
+                recipe=recipe,
+            )
+        found[str(system.config["seed_everything"]) if recipe else name] = system
     return list(found.values())
 
 
@@ -192,9 +213,10 @@ def _refuse_other_renderings(tuned: list[System]) -> None:
     first = tuned[0]
     for other in tuned[1:]:
         if other.rendering != first.rendering:
+            classes = [one.rendering.get("class_path") for one in (first, other)]
             raise UserError(
                 f"{first.name} and {other.name} were trained with different renderings of prompts "
-                f"({first.rendering['class_path']}, {other.rendering['class_path']}, or other "
+                f"({classes[0]}, {classes[1]}, or other "
                 "settings), so their replies are not to the same prompts"
             )
 

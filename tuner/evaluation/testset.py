@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.data.curate import split_hash
 from tuner.data.datamodule import ConversationData
 from tuner.data.example import Example, fraction
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 from tuner.parser import Parser
 from tuner.written import load
 
@@ -87,7 +87,9 @@ def own_test_split(
         raise UserError("the run has no test split (data.test_size 0); name one with --data YAML")
     found = split_hash(example.id for example in examples)
     for name, card in cards.items():
-        if card["splits"]["test"]["sha256"] != found:
+        with intact(f"data_card.json of {name}"):
+            own = card["splits"]["test"]["sha256"]
+        if own != found:
             raise UserError(
                 f"{name} was trained with another test split than this comparison would use: its "
                 "data changed since, or its split differs, so it may have seen these rows. "

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuner.errors import UserError
-from tuner.heads.base import PeftHead, at_least_one, share
+from tuner.heads.base import PeftHead, at_least_one, positive, share
 from tuner.heads.layers import resolve
 
 if TYPE_CHECKING:
@@ -47,6 +47,11 @@ class AdaLoRA(PeftHead):
         orthogonality: float = 0.5,
     ) -> None:
         at_least_one(init_r=init_r, target_r=target_r, every=every)
+        positive(alpha=alpha)
+        if not 0 <= orthogonality < float("inf"):
+            raise UserError(
+                f"model.head.orthogonality: {orthogonality} is not allowed; give 0 or more"
+            )
         share(dropout=dropout, warm_up=warm_up, settle=settle)
         if target_r >= init_r:
             raise UserError(

@@ -179,3 +179,14 @@ def share(**settings: float) -> None:
     for key, value in settings.items():
         if not 0 <= value < 1:
             raise UserError(f"model.head.{key}: {value} is not allowed; give 0 to below 1")
+
+
+def positive(**settings: float) -> None:
+    """Refuse settings of a head that are no number above 0, or too large for one.
+
+    Raises:
+        UserError: one is not.
+    """
+    for key, value in settings.items():
+        if not 0 < value < float("inf"):
+            raise UserError(f"model.head.{key}: {value} is not allowed; give more than 0")

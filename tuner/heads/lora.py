@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuner.errors import UserError
-from tuner.heads.base import PeftHead, at_least_one, share
+from tuner.heads.base import PeftHead, at_least_one, positive, share
 from tuner.heads.layers import is_called, linear_layers, resolve
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class LoRA(PeftHead):
         init: Literal["default", "gaussian", "orthogonal", "pissa", "olora"] = "default",
     ) -> None:
         at_least_one(r=r)
-        if alpha <= 0:
-            raise UserError(f"model.head.alpha: {alpha} is not allowed; give more than 0")
+        positive(alpha=alpha)
         numbers = layers_to_transform
         if numbers is not None and (not numbers or len(set(numbers)) < len(numbers)):
             raise UserError(

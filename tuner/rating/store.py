@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 from tuner.rating.study import Study
 
 if TYPE_CHECKING:
@@ -104,9 +104,10 @@ class Store:
                 return None  # killed before it had begun
             if version != VERSION:
                 raise UserError(f"{self.path} has version {version}; this program knows {VERSION}")
-            (text,) = database.execute("SELECT settings FROM study").fetchone()
-        found = json.loads(text)
-        return Study(**found | {key: tuple(found[key]) for key in ("systems", "items")})
+            row = database.execute("SELECT settings FROM study").fetchone()
+        with intact(self.path):
+            found = json.loads(row[0])
+            return Study(**found | {key: tuple(found[key]) for key in ("systems", "items")})
 
     def save(self, ratings: Iterable[Rating]) -> int:
         """Store ratings, all or none; the last one on the same thing counts.

@@ -7,10 +7,11 @@ import json
 import random
 from dataclasses import dataclass
 from itertools import combinations
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import UserError, nearest
+from tuner.errors import UserError, intact, nearest
 from tuner.evaluation.predictions import read_predictions
 
 if TYPE_CHECKING:
@@ -49,6 +50,20 @@ class Study:
     repeats: int
     rubric: dict[str, str]
     digest: str
+
+    def __post_init__(self) -> None:
+        """Checks what a file may have got wrong since it was written.
+
+        Raises:
+            ValueError: a value is of another type, or out of its range.
+        """
+        texts = (*self.systems, *self.items, *self.rubric, *self.rubric.values(), self.digest)
+        if not all(isinstance(text, str) for text in texts) or OVERALL not in self.rubric:
+            raise ValueError(f"systems, items, rubric or digest are {texts!r:.80}")
+        for name, most in (("seed", None), ("repeats", len(self.items))):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0 or (most is not None and value > most):
+                raise ValueError(f"{name} is {value!r:.80}")
 
     @property
     def criteria(self) -> list[str]:
@@ -105,7 +120,7 @@ def find_comparison(name: str, logs: Path) -> Path:
         UserError: there is none.
     """
     for folder in (Path(name), logs / "compare" / name):
-        if (folder / "predictions.jsonl").is_file():
+        if isfile(folder / "predictions.jsonl"):  # false of what cannot be a path, too
             return folder
     known = [file.parent.name for file in (logs / "compare").glob("*/predictions.jsonl")]
     hint = nearest(name, known) if known else "Make one with: python eval.py RUN"
@@ -140,8 +155,9 @@ def read_rubric(folder: Path) -> dict[str, str]:
     """
     file = folder / "results.json"
     try:
-        results: Any = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except (OSError, ValueError) as error:
+        with intact(file):
+            results: Any = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except OSError as error:
         raise UserError(f"cannot read {file}: {error}") from error
     suite: Any = (results.get("suite") if isinstance(results, dict) else None) or {}
     rubric: Any = (suite.get("rubric") if isinstance(suite, dict) else None) or RUBRIC

@@ -112,7 +112,7 @@ def newest_comparison(trained: str | None, logs: Path) -> tuple[dict[str, Any] |
                     summary(results)  # fails here, and not in the card, where it is
                     differences(results, "primary")
                     return results, name
-        except (OSError, ValueError, KeyError, TypeError):  # half written, or of another version
+        except Exception:  # half written, damaged, or of another version
             continue
     return None, ""
 

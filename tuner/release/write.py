@@ -63,7 +63,7 @@ def release(
         UserError: the folder holds something or cannot be written, the base is another one by
             now, or the export differs from the run.
     """
-    folder = folder.expanduser().resolve()
+    folder = Path(os.path.expanduser(folder)).resolve()
     part, hold = _claim(folder)
     try:
         prompt, tokenizer = system.prompt, load_tokenizer(system.base, system.revision)

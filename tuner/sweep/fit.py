@@ -182,7 +182,7 @@ def seed_of(folder: Path) -> int | None:
     """The seed of a run; null where there is none."""
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     return config.get("seed_everything") if isinstance(config, dict) else None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ OWN = {
     "ckpt_path": "nothing, as a trial resumes by itself",
     "trainer.default_root_dir": "--logs",
 }
+MOST_RUNS = 100_000  # each has a line in the database before the first one begins
 OF_COMPARISON = ("runs", "logs", "output")
 
 
@@ -70,16 +72,19 @@ def read_definition(file: Path, instead: Mapping[str, Any], more: Sequence[str] 
             f"{where}: trials: there are only {math.prod(sizes)} settings; leave `trials` out to "
             "run them all"
         )
+    seeds = _seeds(found.get("seeds", [42]), f"{where}: seeds")
+    if (math.prod(sizes) if trials is None else trials) * len(seeds) > MOST_RUNS:
+        raise UserError(f"{where}: over, trials, seeds: more than {MOST_RUNS:,} runs")
     compare = _count(found.get("compare"), 0, f"{where}: compare")
     return Definition(
         config=_config(found["config"], where),
-        options=(*_spelled_all(options), *more),
+        options=(*_spelled_all(options, f"{where}: options"), *more),
         over=values,
-        seeds=_seeds(found.get("seeds", [42]), f"{where}: seeds"),
+        seeds=seeds,
         trials=trials,
         pruner=_pruner(found.get("pruner"), f"{where}: pruner"),
         compare=1 if compare is None else compare,
-        evaluation=_spelled_all(evaluation),
+        evaluation=_spelled_all(evaluation, f"{where}: evaluation"),
     )
 
 
@@ -88,13 +93,16 @@ def _config(raw: object, where: str) -> tuple[str, ...]:
     return tuple(text({"config": file}, "config", where) for file in files)
 
 
-def _spelled(value: Any) -> str:
+def _spelled(value: Any, where: str) -> str:
     """A value as it stands on the command line."""
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except TypeError as error:  # a date, bytes or a set
+        raise UserError(f"{where}: {error}; put it in quotes") from error
 
 
-def _spelled_all(options: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(f"--{key}={_spelled(value)}" for key, value in options.items())
+def _spelled_all(options: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    return tuple(f"--{key}={_spelled(value, f'{where}.{key}')}" for key, value in options.items())
 
 
 def _values(raw: object, search: bool, where: str) -> tuple[str, ...] | Range:
@@ -102,7 +110,7 @@ def _values(raw: object, search: bool, where: str) -> tuple[str, ...] | Range:
         if not search:
             raise UserError(f"{where}: a range needs a search: say how many `trials`")
         return _range(mapping(raw, ("low", "high", "log", "step"), where), where)
-    values = tuple(map(_spelled, sequence(raw, where)))
+    values = tuple(_spelled(value, where) for value in sequence(raw, where))
     if not values:
         raise UserError(f"{where}: is empty")
     if len(set(values)) < len(values):
@@ -114,10 +122,14 @@ def _range(raw: dict[str, Any], where: str) -> Range:
     for key in ("low", "high", "step"):
         if key not in raw and key != "step":
             raise UserError(f"{where}: has no {key}")
-        value = raw.get(key) or 0
+        value = raw.get(key)
+        if value is None and key == "step":
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             hint = ". YAML takes 1e-4 for text; write 1.0e-4" if isinstance(value, str) else ""
             raise UserError(f"{where}: {key}: must be a number, not {kind(value)}{hint}")
+        if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN is not, either
+            raise UserError(f"{where}: {key}: {str(value)[:20]} is no finite number")
     if not isinstance(raw.get("log", False), bool):
         raise UserError(f"{where}: log: must be true or false")
     found = Range(**raw)
@@ -153,4 +165,5 @@ def _pruner(raw: object, where: str) -> tuple[str, Mapping[str, Any]] | None:
     if "class_path" not in found:
         raise UserError(f"{where}: has no class_path")
     settings = mapping(found.get("init_args") or {}, None, f"{where}: init_args")
+    _spelled(settings, f"{where}: init_args")  # it is kept as JSON
     return text(found, "class_path", where), settings

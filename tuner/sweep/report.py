@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuner.errors import intact
 from tuner.evaluation import tables, verdicts
 from tuner.evaluation.predictions import write_atomically
 from tuner.evaluation.report import html_templates, markdown_templates
@@ -49,4 +50,5 @@ def write_report(folder: Path, results: Mapping[str, Any], command: str) -> None
 def read_comparison(folder: Path) -> dict[str, Any] | None:
     """The results of the comparison on the test split; null where there is none yet."""
     file = folder / COMPARISON / "results.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    with intact(file):
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

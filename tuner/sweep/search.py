@@ -48,7 +48,7 @@ def make_pruner(spec: tuple[str, Mapping[str, Any]] | None) -> BasePruner:
         raise UserError(f"pruner: unknown class '{name}'. {nearest(name, known)}")
     try:
         return known[name](**settings)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # each class checks its settings in its own way, or not at all
         raise UserError(f"pruner: {name}: {error}") from error
 
 

@@ -73,7 +73,7 @@ def _check(options: Any) -> None:
     least |= dict.fromkeys(("limit", "batch_size", "max_new_tokens"), 1)
     for key, low in least.items():
         value = getattr(options, key)
-        if value is not None and not value >= low:
+        if value is not None and not low <= value <= sys.float_info.max:
             raise UserError(f"--{key}: {value} is not allowed; give {low} or more")
     if not 0 < options.top_p <= 1:
         raise UserError(f"--top_p: {options.top_p} is not allowed; give more than 0, up to 1")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 from tuner.evaluation.systems import System, find_system
 from tuner.parser import Parser
 from tuner.process import exit_on_sigterm, run
@@ -59,7 +59,8 @@ def announce(system: System, form: Form, dtype: Dtype) -> None:
     refuse_form(system, form)
     if form == "merged":
         assert system.run is not None
-        weights = read_record(system.run)["total_params"]
+        with intact(system.run / "run.json"):
+            weights = int(read_record(system.run)["total_params"])
         live, written = 4 * weights / MIB, BYTES[dtype] * weights / MIB
         print(
             f"The weights take {live:,.0f} MiB of memory and {written:,.0f} MiB on the disk.",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 from tuner.evaluation.compare import write_reports
 from tuner.evaluation.predictions import read_predictions
 from tuner.parser import Parser
@@ -34,12 +34,16 @@ def report(args: Sequence[str] | None) -> None:
     """
     options = _parser().parse_args(args)
     folder = find_comparison(options.comparison, options.logs)
+    file = folder / "results.json"
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        predictions = read_predictions(folder / "predictions.jsonl")
-    except (OSError, ValueError) as error:
+        with intact(file):
+            results = json.loads(file.read_text(encoding="utf-8"))
+        with intact(folder / "predictions.jsonl"):
+            predictions = read_predictions(folder / "predictions.jsonl")
+    except OSError as error:
         raise UserError(f"{folder}: cannot read the comparison: {error}") from error
-    write_reports(folder, results, predictions)
+    with intact(f"{file}, predictions.jsonl"):  # whatever the reports look for in them
+        write_reports(folder, results, predictions)
     print(f"Report: {folder / 'report.html'} (and report.md, results.json)")
 
 

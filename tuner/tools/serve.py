@@ -16,7 +16,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from tuner.backbone import locate
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 from tuner.evaluation.systems import System, find_system
 from tuner.parser import Parser
 from tuner.process import exit_on_sigterm, run
@@ -150,13 +150,16 @@ def _check_adapter(system: System, engine: Engine) -> None:
     config = _adapter_config(system)
     if config.get("peft_type") != "LORA" or config.get("use_dora"):
         raise UserError(f"--form adapter: vLLM takes plain LoRA, not {system.head}; {merged}")
-    if config["r"] > RANKS[-1]:
+    with intact(system.trained / "adapter_config.json"):
+        rank = int(config["r"])
+    if rank > RANKS[-1]:
         raise UserError(f"--form adapter: vLLM takes ranks up to {RANKS[-1]}; {merged}")
 
 
 def _adapter_config(system: System) -> dict[str, Any]:
     file = system.trained / "adapter_config.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    with intact(file):
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def model_name(run: Path) -> str:

@@ -23,6 +23,7 @@ from tuner.data.example import ROLES, Example, Item, Message, Rejected
 from tuner.data.reading import PLAIN, Located, Row, read_file
 from tuner.data.sources.base import Source, group_of, text_of
 from tuner.errors import UserError, nearest
+from tuner.visible import visible
 
 Shape = Literal["auto", "messages", "prompt_completion", "instruction", "text"]
 ROLE_MARK = re.compile(r"^<\|(system|user|assistant)\|>[ \t]*\n?", re.MULTILINE)
@@ -121,7 +122,7 @@ class Conversations(Source):
             row = self._renamed(row)
         shape = shape_of(row) if self.shape == "auto" else self.shape
         if shape is None:
-            return Rejected(f"unknown_shape({','.join(sorted(row))[:80]})", where)
+            return Rejected(f"unknown_shape({visible(','.join(sorted(row))[:80])})", where)
         messages = READERS[shape](row)
         if isinstance(messages, str):
             return Rejected(messages, where)
@@ -163,7 +164,7 @@ def _checked(turns: list[tuple[str, str]]) -> list[Message] | str:
     messages: list[Message] = []
     for role, text in turns:
         if role not in ROLES:
-            return f"unknown_role({role[:20]})"
+            return f"unknown_role({visible(role[:20])})"
         if not text.strip():
             return "no_reply" if role == "assistant" else f"empty_{role}_turn"
         messages.append(Message(role, text.strip()))
