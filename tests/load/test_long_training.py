@@ -65,6 +65,7 @@ def test_what_a_run_holds_does_not_grow_with_its_steps(
         f"--trainer.max_steps={steps}", "--trainer.max_epochs=-1", "--data.val_size=2",
         f"--trainer.val_check_interval={steps // validations}",
         "--trainer.check_val_every_n_epoch=null", "--trainer.log_every_n_steps=10",
+        f"--checkpoint.every_n_steps={min(steps // 20, 200)}",
         "--trainer.enable_progress_bar=true", "--samples.count=2", "--samples.max_new_tokens=2",
     )  # fmt: skip
     printed = sum(map(len, capfd.readouterr()))
@@ -94,7 +95,7 @@ def test_what_a_run_holds_does_not_grow_with_its_steps(
     board.Reload()
     assert [e.step for e in board.Scalars("train_loss")] == [step for step, _ in losses["train"]]
     figures(
-        "load", "optimiser steps of a run; its memory after a quarter of them and at the end", steps,
+        "load", "steps of a run; its memory after a quarter of them and at the end", steps,
         mib_early=round(early["kib"] / 1024), mib_late=round(late["kib"] / 1024),
         objects_more=late["objects"] - early["objects"], files=late["files"],
         metrics_kib=sizes["metrics.csv"] // 1024, tensorboard_kib=events // 1024,
