@@ -13,7 +13,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM
 
 from tuner.backbone import load_tokenizer
-from tuner.callbacks.loss import _smooth, plot_loss  # pyright: ignore[reportPrivateUsage]
+from tuner.callbacks.loss import (
+    FINEST,
+    Curve,
+    _smooth,  # pyright: ignore[reportPrivateUsage]
+    plot_loss,
+)
 from tuner.data.batching import TrainBatches
 from tuner.data.datamodule import ConversationData
 from tuner.data.sources.conversations import Conversations
@@ -69,6 +74,27 @@ def test_tensorboard_and_the_table_hold_the_same_curves(fit: Fit) -> None:
 def test_smoothing_starts_unbiased_and_keeps_a_constant() -> None:
     assert [loss for _, loss in _smooth([(1, 2.0), (2, 2.0), (3, 2.0)])] == pytest.approx([2.0] * 3)
     assert _smooth([(7, 5.0), (9, 1.0)])[0] == (7, 5.0)
+
+
+@pytest.mark.parametrize("steps", [1, FINEST, 2 * FINEST - 1, 2 * FINEST, 50_001])
+def test_a_curve_is_the_means_of_equal_stretches_however_long(steps: int) -> None:
+    curve = Curve()
+    losses = [math.sin(step) for step in range(1, steps + 1)]
+    for step, loss in enumerate(losses, start=1):
+        curve.add(step, loss)
+    assert min(steps, FINEST) <= len(curve.points) < 2 * FINEST
+    stretch = curve.points[0][0]
+    assert len(curve.points) == steps // stretch
+    for place, (step, mean) in enumerate(curve.points):
+        assert step == stretch * (place + 1)
+        assert mean == pytest.approx(math.fsum(losses[step - stretch : step]) / stretch, abs=1e-12)
+
+
+def test_a_loss_that_is_not_finite_is_left_out_of_a_curve() -> None:
+    curve = Curve()
+    for step, loss in enumerate((1.0, math.nan, math.inf, 2.0)):
+        curve.add(step, loss)
+    assert curve.points == [(0, 1.0), (3, 2.0)]
 
 
 def test_a_plot_is_drawn_without_validation(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ def made(
     metrics: list[str] | None = None,
     baselines: tuple[str, ...] = (),
     recipes: dict[str, str] | None = None,
+    categories: int = 2,
+    resamples: int = 300,
     **fields: Any,
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Builds results and predictions of systems from their replies."""
@@ -34,7 +36,7 @@ def made(
     }
     rows = [
         Prediction(
-            **{"id": f"e{i:02}", "category": f"c{i % 2}", **defaults, **fields},
+            **{"id": f"e{i:02}", "category": f"c{i % categories}", **defaults, **fields},
             system=system,
             prediction=text,
         )
@@ -64,7 +66,7 @@ def made(
         command="python eval.py lora",
         environment={"python": "3.11"},
     )
-    return build_results(scored, setting, resamples=300), scored.predictions
+    return build_results(scored, setting, resamples=resamples), scored.predictions
 
 
 def hostile() -> tuple[dict[str, Any], list[Prediction]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,34 @@ if TYPE_CHECKING:
     from tuner.data.batching import Batch
 
 Points = list[tuple[int, float]]
+FINEST = 1000  # points of a curve at least, once there were as many: more than a picture shows
+
+
+class Curve:
+    """The losses of a run however long it is: the means of more and more neighbouring steps.
+
+    Attributes:
+        points: (last step, mean loss) of each stretch of steps, at most twice `FINEST`.
+    """
+
+    def __init__(self) -> None:
+        self.points: Points = []
+        self._stretch = 1  # steps a point
+        self._open: list[float] = []
+
+    def add(self, step: int, loss: float) -> None:
+        """Take the next step's loss; one that is not finite has no place in a picture."""
+        if not isfinite(loss):
+            return
+        self._open.append(loss)
+        if len(self._open) < self._stretch:
+            return
+        self.points.append((step, sum(self._open) / len(self._open)))
+        self._open.clear()
+        if len(self.points) == 2 * FINEST:
+            pairs = zip(self.points[::2], self.points[1::2], strict=True)
+            self.points = [(step, (one + two) / 2) for (_, one), (step, two) in pairs]
+            self._stretch *= 2
 
 
 class LossTracker(Callback):
@@ -23,8 +52,9 @@ class LossTracker(Callback):
 
     def __init__(self) -> None:
         self.folder: Path | None = None  # set once the run has its folder
-        self.train: list[tuple[int, torch.Tensor]] = []
+        self.train = Curve()
         self.val: Points = []
+        self._last: tuple[int, torch.Tensor] | None = None  # a step's loss that is not read yet
         self._sum: torch.Tensor | None = None
         self._step = 0
 
@@ -52,7 +82,8 @@ class LossTracker(Callback):
         loss = total / max(batch["step_targets"], 1)
         self._sum = torch.zeros((), device=pl_module.device)
         pl_module.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
-        self.train.append((self._step, loss.detach()))  # read when drawn: no wait for the device
+        self._read()
+        self._last = self._step, loss.detach()  # read a step later: no wait for the device
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the validation loss."""
@@ -65,10 +96,16 @@ class LossTracker(Callback):
         """Draw the curves."""
         self._plot(trainer)
 
+    def _read(self) -> None:
+        if self._last is not None:
+            step, loss = self._last
+            self.train.add(step, float(loss))
+            self._last = None
+
     def _plot(self, trainer: Trainer) -> None:
+        self._read()
         if self.folder is not None and trainer.is_global_zero:
-            train = [(step, float(loss)) for step, loss in self.train if torch.isfinite(loss)]
-            plot_loss(train, self.val, self.folder / "loss.png")
+            plot_loss(self.train.points, self.val, self.folder / "loss.png")
 
 
 def plot_loss(train: Sequence[tuple[int, float]], val: Points, file: Path) -> None:

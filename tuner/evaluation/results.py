@@ -130,6 +130,7 @@ def build_results(
             {"category": one.pop("value"), **one}
             for one in _cells(scored, [row.category for row in first], resamples, setting.seed)
         ],
+        "category_count": len({row.category for row in first}),
         "slices": _slices(scored, resamples, setting.seed),
         "seeds": spread(
             {system: described[system]["recipe"] for system in tuned}, estimates, scored.systems
@@ -189,12 +190,16 @@ def _system(rows: Sequence[Prediction], described: Mapping[str, Any]) -> dict[st
 def _cells(
     scored: Scored, values: Sequence[str], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Each system's figures on the examples of each value, one of which every example has."""
+    """Each system's figures on the examples of each value, one of which every example has.
+
+    Of very many values, such as a title of each example's own, those that most examples have.
+    """
     positions: dict[str, list[int]] = {}
     for index, value in enumerate(values):
         positions.setdefault(value, []).append(index)
+    largest = sorted(positions, key=lambda value: (-len(positions[value]), value))[:MOST_CELLS]
     found: list[dict[str, Any]] = []
-    for value in sorted(positions):
+    for value in sorted(largest):
         estimates = estimate(scored.subset(positions[value]), resamples, seed)
         found.extend(
             {"value": value, "n": len(positions[value]), "system": system} | estimates.system(index)

@@ -165,7 +165,7 @@ def slices(results: Mapping[str, Any]) -> list[Table]:
         row[one["system"]] = one
     return [
         Table(
-            f"By {name}",
+            f"By {name}{_share(results, name, len(table))}",
             (name, "n", *systems),
             [
                 (
@@ -178,3 +178,9 @@ def slices(results: Mapping[str, Any]) -> list[Table]:
         )
         for name, table in found.items()
     ]
+
+
+def _share(results: Mapping[str, Any], name: str, shown: int) -> str:
+    """What a title says when only the largest categories are shown."""
+    every = results.get("category_count", shown) if name == "category" else shown
+    return f": the {shown} largest of {count_of(every)}" if every > shown else ""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from tuner.backbone import refuse_pickle
 from tuner.errors import UserError
@@ -112,6 +112,12 @@ class PeftHead(Head):
         for parameter in found.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+        # peft keeps names of layers in sets, whose order is another one in each process: with
+        # lists, the same run writes the same adapter_config.json.
+        config: Any = found.peft_config["default"]
+        for key, value in vars(config).items():
+            if isinstance(value, set):
+                setattr(config, key, sorted(cast("set[str]", value)))
         use_quick_dropout(found)
         return found
 
