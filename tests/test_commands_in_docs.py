@@ -69,6 +69,7 @@ def check(words: list[str]) -> None:
         extras = re.findall(r"\[(\w+)\]", " ".join(rest))
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert set(extras) <= set(project["optional-dependencies"])
+        assert not any(word.startswith(project["name"]) for word in rest)  # is on no index
     elif program == "tuner":
         options_of("tuner", rest)
     elif program in ("torchrun", "sbatch"):

@@ -40,6 +40,15 @@ def test_what_the_user_can_mend_is_2_and_one_line(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_classes_of_ones_own_are_found_in_the_current_folder(tmp_path: Path) -> None:
+    """As a script of the package is started: without that folder among the places of modules."""
+    (tmp_path / "yaml.py").touch()  # does not stand for the library
+    (tmp_path / "own.py").write_text("import yaml\ndef main(_): return 3 if yaml.safe_load else 4")
+    code = "import sys; from tuner.process import start; sys.exit(start('own'))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=False)
+    assert done.returncode == 3
+
+
 def test_a_reader_that_leaves_is_no_error() -> None:
     piped = f"{sys.executable} -m tuner --help | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", piped], cwd=ROOT, capture_output=True, text=True)

@@ -69,6 +69,9 @@ def start(module: str, args: Sequence[str] | None = None) -> int:
     # them again and again for garbage would cost a quarter of the time to import them, and once
     # more at the end.
     gc.disable()
+    # A class of the user's own is found in the folder where the program was called, as `python -m`
+    # finds it; behind everything else, so that no file there stands for one of a library.
+    sys.path.append(os.getcwd())
     main = import_module(module).main
     gc.freeze()
     gc.enable()
