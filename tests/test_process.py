@@ -14,7 +14,7 @@ import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tuner.errors import UserError, nearest
-from tuner.process import run
+from tuner.process import run, start
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,6 +47,15 @@ def test_classes_of_ones_own_are_found_in_the_current_folder(tmp_path: Path) -> 
     code = "import sys; from tuner.process import start; sys.exit(start('own'))"
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=False)
     assert done.returncode == 3
+
+
+def test_stopped_by_ctrl_c_while_the_libraries_are_imported_is_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert start("interrupted") == 130
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
