@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.plugins.core.core_plugin import CorePluginLoader
+from tensorboard.program import TensorBoard
 
 from tuner.tools.options import FitOptions
 from tuner.tools.plan import Plan
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FITS = {"fit", "validate", "test", "predict"}
 NAMED = re.compile(r"tuner (\w+|--help)")
-OURS = ("make ", "python ", "tuner ", "pip ", "torchrun ", "sbatch ")
+OURS = ("make ", "python ", "tuner ", "pip ", "torchrun ", "sbatch ", "tensorboard ")
 
 
 def commands(page: Path) -> list[str]:
@@ -32,7 +34,7 @@ def commands(page: Path) -> list[str]:
     text = text.replace("\\\n", " ")
     lines = [line.strip() for line in re.findall(r"^(?: {4,})(\S.*)$", text, re.M)]
     quoted = [found for found in re.findall(r"`([^`\n]+)`", text) if " " in found]
-    written = [re.sub(r"\s+[#>|].*", "", line) for line in [*lines, *quoted]]
+    written = [re.sub(r'^echo "[^"]*" \| |\s+[#>|].*', "", line) for line in [*lines, *quoted]]
     # A program's name and a command alone, such as `tuner rate`, is a name.
     return [line for line in written if line.startswith(OURS) and not NAMED.fullmatch(line)]
 
@@ -69,8 +71,11 @@ def check(words: list[str]) -> None:
         extras = re.findall(r"\[(\w+)\]", " ".join(rest))
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert set(extras) <= set(project["optional-dependencies"])
+        assert not any(word.startswith(project["name"]) for word in rest)  # is on no index
     elif program == "tuner":
         options_of("tuner", rest)
+    elif program == "tensorboard":
+        TensorBoard([CorePluginLoader()]).configure(words)
     elif program in ("torchrun", "sbatch"):
         start = next(n for n, word in enumerate(rest) if word in ("train.py", "configs/slurm.sh"))
         after = rest[start + 1 :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from tuner.backbone import load_base
 from tuner.evaluation.metric import select_metrics
 from tuner.evaluation.predictions import Prediction
 
@@ -44,7 +47,7 @@ def test_readme_starts_with_the_two_commands_and_a_table() -> None:
 
 
 def test_the_classes_of_the_guide_work(
-    fit: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fit: Callable[..., Path], tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guide = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     classes = re.findall(r"```python\n(.*?class (\w+)\(.*?)```", guide, re.DOTALL)
@@ -64,6 +67,13 @@ def test_the_classes_of_the_guide_work(
     card = json.loads((run / "data_card.json").read_text(encoding="utf-8"))
     assert card["rows_in"] == 41
     assert card["dropped"] == {"not_solved": 10, "no_prompt": 1}
+
+    head = importlib.import_module("guide_loha").LoHa()
+    settings = dict.fromkeys(("gradient_checkpointing", "init_adapter", "from_scratch"), False)
+    for quantize in ("nf4", "int8"):  # works or is refused, as the contract of heads has it
+        if not head.impossible({**settings, "sharded": False, "quantize": quantize}):
+            model = head.apply(load_base(str(tiny_base), quantize=quantize))
+            assert model(input_ids=torch.arange(3, 23)[None]).logits.isfinite().all()
 
     (metric,) = select_metrics(["guide_thanks.Thanks"]).values()
     said = [

@@ -80,6 +80,9 @@ def test_mistakes_in_a_recipe(
         ("--data.source.limit=few", ["limit: 'few'", "expected int"]),
         ("--trainer.callbacks=Foo", ["trainer.callbacks: unknown class 'Foo'", "EarlyStopping"]),
         ("--data.source.limt=3", ["'limt'", "Did you mean 'limit'"]),
+        ("--model.head=mine.Head", ["model.head: cannot import 'mine.Head': No module", "folder"]),
+        ("--data.prompt=tuner.heads.LORA", ["data.prompt: cannot import 'tuner.heads.LORA': mod"]),
+        ("--model.head=pathlib.Path", ["model.head: 'pathlib.Path' is no Head"]),
     ],
 )
 def test_mistakes_on_the_command_line(

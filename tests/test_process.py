@@ -14,7 +14,7 @@ import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tuner.errors import UserError, nearest
-from tuner.process import run
+from tuner.process import run, start
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,6 +38,24 @@ def test_what_the_user_can_mend_is_2_and_one_line(
     monkeypatch.setenv("TUNER_DEBUG", "1")
     assert raising(UserError("data.path: no such file")) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_classes_of_ones_own_are_found_in_the_current_folder(tmp_path: Path) -> None:
+    """As a script of the package is started: without that folder among the places of modules."""
+    (tmp_path / "yaml.py").touch()  # does not stand for the library
+    (tmp_path / "own.py").write_text("import yaml\ndef main(_): return 3 if yaml.safe_load else 4")
+    code = "import sys; from tuner.process import start; sys.exit(start('own'))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=False)
+    assert done.returncode == 3
+
+
+def test_stopped_by_ctrl_c_while_the_libraries_are_imported_is_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert start("interrupted") == 130
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

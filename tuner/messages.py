@@ -19,6 +19,8 @@ from tuner.plugins import subclasses
 
 KEY = re.compile(r'Parser key "([\w.+]+)"')
 CLASS = re.compile(r"Expected a dot import path string: (\S+)|Import path (\S+) does not")
+IMPORT = re.compile(r"with given class_path '([\w.]+)':\s+((?:No module|module|cannot) .*)")
+STRANGE = re.compile(r"Import path does not correspond to a subclass of (\w+)")
 AMBIGUOUS = re.compile(r"full class path to avoid ambiguity: ([\w., ]+)\.")
 OPTION = re.compile(r"(?:Option|- unknown key) '([^']+)'")
 CLASS_PATH = re.compile(r"class_path'?[=:] '([\w.]+)'")
@@ -61,6 +63,15 @@ def explain(message: str, parser: Any) -> str:
     if (found := CLASS.search(message)) and (room := _room(key)):
         name = str(found[1] or found[2])
         return f"{key}: unknown class '{name}'{_place(name)}. {nearest(name, subclasses(room))}"
+    if found := IMPORT.search(message):
+        return (
+            f"{key}: cannot import '{found[1]}': {found[2]}. A class of your own is looked for in "
+            "what is installed, in PYTHONPATH and in the current folder"
+        )
+    if found := STRANGE.search(message):
+        given = GIVEN.search(message)
+        named = f" '{given[1]}'" if given and "{" not in given[1] else " this class"
+        return f"{key}:{named} is no {found[1]}"
     if found := UNKNOWN.search(message):
         option = str(found[1] or found[2])
         return f"unknown key '{option}'{_place(option)}. {_nearest_option(option, parser)}"

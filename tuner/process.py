@@ -72,14 +72,20 @@ def start(module: str, args: Sequence[str] | None = None) -> int:
         args: command line; that of the process when null.
 
     Returns:
-        The exit code.
+        The exit code; 130 where Ctrl+C came during the import.
     """
     # The libraries make millions of objects that live as long as the program. Looking through
     # them again and again for garbage would cost a quarter of the time to import them, and once
     # more at the end.
     keep_private()
     gc.disable()
-    main = import_module(module).main
+    # A class of the user's own is found in the folder where the program was called, as `python -m`
+    # finds it; behind everything else, so that no file there stands for one of a library.
+    sys.path.append(os.getcwd())
+    try:
+        main = import_module(module).main
+    except KeyboardInterrupt:  # the libraries take seconds
+        return 130
     gc.freeze()
     gc.enable()
     return main(args)

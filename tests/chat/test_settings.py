@@ -11,6 +11,7 @@ def test_names_and_values_change_what_they_name() -> None:
     assert changed == Settings(0.7, 0.9, 12)
     assert Settings().changed(str(changed)) == changed, "what is shown can be typed"
     assert changed.changed("") == changed
+    assert changed.changed(f"seed {10**400}").seed == 10**400, "more than a float can be"
 
 
 @pytest.mark.parametrize(

@@ -151,11 +151,11 @@ def test_another_sweep_of_the_same_name_is_refused(
     join: Join, define: Callable[..., Definition], tmp_path: Path
 ) -> None:
     queue = join()
-    with pytest.raises(UserError, match=r"begun with another seeds: \[1, 2\], not \[3\]"):
+    with pytest.raises(UserError, match=r"begun with seeds \[1, 2\], not \[3\]"):
         join(define(seeds=(3,)))
     join(define(compare=3))  # says nothing about the runs
     (tmp_path / "recipe.yaml").write_text("model: {base: other}\n")
-    with pytest.raises(UserError, match="begun with another config"):
+    with pytest.raises(UserError, match="begun with config"):
         queue.claim()
 
 

@@ -274,6 +274,7 @@ def test_a_mistake_in_the_sweep_is_told_before_the_first_run(refused: Any) -> No
         (["--name=a/b"], "--name: 'a/b'"),
         (["--seeds", "one"], "seeds: 'one' is not allowed"),
         (["--seed_everything=3"], "use seeds"),
+        (["--seed", "3"], "seed: is set by the sweep; use seeds"),
         (["--logs=/proc/nothere"], "--logs: cannot write"),
     ],
 )

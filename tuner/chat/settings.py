@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from typing import Any
 
 from tuner.data.example import digest
@@ -35,7 +35,7 @@ class Settings:
         """
         for name, low in (("temperature", 0), ("max_new_tokens", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not low <= value <= sys.float_info.max:
+            if not low <= value < inf:  # NaN is not
                 raise UserError(f"{name}: {value} is not allowed; give {low} or more")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p: {self.top_p} is not allowed; give more than 0, up to 1")

@@ -58,8 +58,10 @@ def read_definition(file: Path, instead: Mapping[str, Any], more: Sequence[str] 
     over = mapping(found["over"], None, f"{where}: over")
     given = [word[2:].split("=")[0] for word in more if word.startswith("--")]
     for key in [*options, *over, *given]:
-        if key in OWN:
-            raise UserError(f"{where}: {key}: is set by the sweep; use {OWN[key]}")
+        for own, way in OWN.items():
+            # The parser of `fit` takes the beginning of a key for the key.
+            if own.startswith(key) and own.count(".") == key.count("."):
+                raise UserError(f"{where}: {key}: is set by the sweep; use {way}")
     evaluation = mapping(found.get("evaluation") or {}, None, f"{where}: evaluation")
     for key in evaluation:
         if key in OF_COMPARISON:

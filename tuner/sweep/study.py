@@ -86,7 +86,7 @@ def refuse_other(begun: Mapping[str, Any], definition: Definition, name: str) ->
     for key in now:
         if now[key] != begun.get(key):
             raise UserError(
-                f"the sweep '{name}' was begun with another {key}: {json.dumps(begun.get(key))}, "
+                f"the sweep '{name}' was begun with {key} {json.dumps(begun.get(key))}, "
                 f"not {json.dumps(now[key])}. Choose another --name, or remove what is there"
             )
 
