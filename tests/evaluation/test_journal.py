@@ -131,7 +131,9 @@ def test_another_question_is_not_answered_by_the_journal(
     assert not list(output.glob(".*"))
 
 
-def killed(command: list[str], output: Path, draw: random.Random, seconds: float) -> bool:
+def killed(
+    command: list[str], output: Path, errors: Path, draw: random.Random, seconds: float
+) -> bool:
     """Starts a comparison and kills it: a fifth of the time while it starts, else while it answers.
 
     Returns:
@@ -139,13 +141,13 @@ def killed(command: list[str], output: Path, draw: random.Random, seconds: float
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors.open("wb")
     )
     if draw.random() > 0.2:
         while not list(output.glob(".answers-*")) and process.poll() is None:
             time.sleep(0.02)
     try:
-        assert process.wait(timeout=draw.uniform(0, seconds)) == 0
+        assert process.wait(timeout=draw.uniform(0, seconds)) == 0, errors.read_text()
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -166,7 +168,7 @@ def test_killed_at_any_instant(
     while done < kills:
         output = tmp_path / f"part-{comparisons}"
         command = [sys.executable, "eval.py", *arguments(small, output)]
-        while done < kills and killed(command, output, draw, seconds):
+        while done < kills and killed(command, output, tmp_path / "errors", draw, seconds):
             done += 1
             kept += sum(file.read_bytes().count(b"\n") for file in output.glob(".answers-*"))
         assert main(arguments(small, output)) == 0

@@ -57,7 +57,8 @@ class Study:
         Raises:
             ValueError: a value is of another type, or out of its range.
         """
-        texts = (*self.systems, *self.items, *self.rubric, *self.rubric.values(), self.digest)
+        rubric = (*self.rubric, *self.rubric.values())
+        texts = list[object]([*self.systems, *self.items, *rubric, self.digest])
         if not all(isinstance(text, str) for text in texts) or OVERALL not in self.rubric:
             raise ValueError(f"systems, items, rubric or digest are {texts!r:.80}")
         for name, most in (("seed", None), ("repeats", len(self.items))):
