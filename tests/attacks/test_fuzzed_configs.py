@@ -35,7 +35,8 @@ class Dry(TunerCLI):
     def fit(self, model: Any, **kwargs: Any) -> None:
         """Nothing is trained."""
 
-    after_fit = fit
+    def after_fit(self) -> None:
+        """Nothing is exported."""
 
 
 def dry(args: list[str]) -> int:
