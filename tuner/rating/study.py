@@ -58,7 +58,7 @@ class Study:
             ValueError: a value is of another type, or out of its range.
         """
         texts = (*self.systems, *self.items, *self.rubric, *self.rubric.values(), self.digest)
-        if not all(isinstance(text, str) for text in texts) or OVERALL not in self.rubric:
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"systems, items, rubric or digest are {texts!r:.80}")
         for name, most in (("seed", None), ("repeats", len(self.items))):
             value = getattr(self, name)
