@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 PATIENCE = 60  # seconds after which a case hangs
@@ -166,6 +166,7 @@ def attack(cases: int, strategy: st.SearchStrategy[Any], check: Callable[[Any], 
         deadline=None,
         database=None,
         derandomize=True,
+        phases=[Phase.generate],  # a case can take a second: no smaller ones are sought
         suppress_health_check=list(HealthCheck),
     )
     @given(strategy)

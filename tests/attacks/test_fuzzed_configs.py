@@ -35,7 +35,8 @@ class Dry(TunerCLI):
     def fit(self, model: Any, **kwargs: Any) -> None:
         """Nothing is trained."""
 
-    after_fit = fit
+    def after_fit(self) -> None:
+        """Nothing is exported."""
 
 
 def dry(args: list[str]) -> int:
@@ -79,7 +80,7 @@ def every_key() -> list[tuple[Path, tuple[Any, ...]]]:
     return found
 
 
-@pytest.mark.parametrize("cases", [6, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("cases", [4, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_every_misspelt_key_of_every_shipped_recipe_is_named_with_the_right_one(
     cases: int, tmp_path: Path, figures: Figures
 ) -> None:
@@ -123,7 +124,7 @@ def test_a_misspelt_group_is_named_where_it_stands(
     assert expected.partition("). ")[2] in found
 
 
-@pytest.mark.parametrize("cases", [6, pytest.param(600, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("cases", [3, pytest.param(600, marks=pytest.mark.soak)])
 def test_recipes_with_other_values(cases: int, tmp_path: Path, figures: Figures) -> None:
     trees = [yaml.safe_load(config.read_text(encoding="utf-8")) for config in CONFIGS]
     refused = Counter[bool]()
@@ -225,8 +226,8 @@ def test_command_lines(
         (rate.main, ("x" * 300,), "no comparison"),
         (runs.main, ("--logs", "x" * 300), "File name too long"),
         (chat.main, ("a", "--max_new_tokens", "9" * 400), "max_new_tokens: 999"),
-        (compare.main, ("a", "--temperature", "inf"), "--temperature: inf"),
-        (dry, ("fit", "--model.base=pico", "--model.head.alpha=nan"), "model.head.alpha: nan"),
+        (compare.main, ("a", "--temperature", ".inf"), "--temperature: inf"),
+        (dry, ("fit", "--model.base=pico", "--model.head.alpha=.nan"), "model.head.alpha: nan"),
         (dry, ("fit", "--model.base=pico", "--data.source=Dolly", "--data.seed=-1"),
          "data.seed: -1"),
     ],

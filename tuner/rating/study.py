@@ -59,7 +59,7 @@ class Study:
         """
         rubric = (*self.rubric, *self.rubric.values())
         texts = list[object]([*self.systems, *self.items, *rubric, self.digest])
-        if not all(isinstance(text, str) for text in texts) or OVERALL not in self.rubric:
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"systems, items, rubric or digest are {texts!r:.80}")
         for name, most in (("seed", None), ("repeats", len(self.items))):
             value = getattr(self, name)
