@@ -7,7 +7,7 @@ import builtins
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,12 @@ class Payload:
 
 
 @pytest.fixture
-def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that a payload leaves; nobody is there to be asked whether it may."""
-
-    def ask(*_: object) -> str:
-        raise AssertionError("somebody was asked")
-
-    monkeypatch.setattr(builtins, "input", ask)
-    return tmp_path / "ran"
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file that a payload leaves; nobody is asked whether it may."""
+    asked: list[object] = []
+    monkeypatch.setattr(builtins, "input", lambda *said: asked.append(said) or "n")
+    yield tmp_path / "ran"
+    assert asked == []
 
 
 @pytest.fixture
