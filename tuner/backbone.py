@@ -233,7 +233,8 @@ def _not_loaded(base: str, what: str, error: Exception) -> UserError:
     if "safetensors" in str(error):
         return UserError(
             f"model.base: '{base}' has no safetensors file; other files of weights are pickles, "
-            "which are not loaded. Allowed: a base, or a revision of it, with model.safetensors"
+            "which are not loaded. Allowed: a base, or a revision of it, with model.safetensors; "
+            "--model.base pico is embedded"
         )
     lines = str(error).strip().splitlines()
     return UserError(

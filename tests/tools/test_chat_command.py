@@ -169,6 +169,8 @@ class Typed:
         self.process = subprocess.Popen(
             ["setsid", "--ctty", sys.executable, *command],
             cwd=ROOT, env=environment, stdin=slave, stdout=slave, stderr=slave,
+            # What is started in the background of a script ignores Ctrl-C, and so do its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         os.close(slave)
         self.seen = ""

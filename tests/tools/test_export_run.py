@@ -167,7 +167,7 @@ def test_the_code_on_an_adapters_card_loads_it(
     write_record(pinned, read_record(pinned) | {"revision": "v1"})
     code, out, _, folder = export(pinned, "--form=adapter")
     assert code == 0
-    assert {f.name for f in folder.iterdir()} == TEXTS | WORDS | {write.CONFIG, write.WEIGHTS}
+    assert {f.name for f in folder.iterdir()} == TEXTS | WORDS | {write.CONFIG, write.ADAPTER}
     assert json.loads((folder / write.CONFIG).read_text())["revision"] == "v1"
     assert float(re.findall(r"differ by up to (\S+),", out)[0]) < 1e-4
     monkeypatch.chdir(folder.parent)
@@ -360,7 +360,7 @@ def test_export_mistakes(
     for number in (0, 1):
         folder = tmp_path / "lora" / f"version_{number}"
         shutil.copytree(lora, folder)
-        (folder / "config.yaml").write_text(f"seed_everything: {number}\n")
+        (folder / "config.yaml").write_text(f"seed_everything: {number}\ndata: {{}}\n")
     code, _, err, _ = export(spec, *options)
     assert code == 2
     assert message in err

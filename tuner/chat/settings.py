@@ -10,6 +10,8 @@ from tuner.data.example import digest
 from tuner.errors import UserError, nearest
 from tuner.generate import Sampling
 
+MOST_TOKENS = 2**31 - 1  # more than any model can
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -33,10 +35,12 @@ class Settings:
         Raises:
             UserError: a value is not allowed.
         """
-        for name, low in (("temperature", 0), ("max_new_tokens", 1), ("seed", 0)):
+        ranges = {"temperature": (0, inf), "max_new_tokens": (1, MOST_TOKENS), "seed": (0, inf)}
+        for name, (low, most) in ranges.items():
             value = getattr(self, name)
-            if not low <= value < inf:  # NaN is not
-                raise UserError(f"{name}: {value} is not allowed; give {low} or more")
+            if not low <= value <= most or value == inf:  # NaN is not within either
+                upper = f", up to {most}" if most < inf else ""
+                raise UserError(f"{name}: {value} is not allowed; give {low} or more{upper}")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p: {self.top_p} is not allowed; give more than 0, up to 1")
 
