@@ -254,7 +254,9 @@ Terminal(Talk(speaker, Settings(max_new_tokens=400)), History(Path("~/kept"), "x
 """
 
 
-@pytest.mark.parametrize(("names", "columns"), [("base,lora", 80), ("lora", 9)])
+@pytest.mark.parametrize(
+    ("names", "columns"), [("base,lora", 80), pytest.param("lora", 9, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_stops_a_reply_and_not_the_chat(
     names: str, columns: int, typed: Any, tmp_path: Path
 ) -> None:

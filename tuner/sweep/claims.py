@@ -108,8 +108,10 @@ class Claims:
                     row.state = TrialState.WAITING
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Let go of everything, and remove what workers have left that were killed meanwhile."""
         self.release()
+        with self._alone() as session:
+            self._forget_the_dead(session)
         self._hold.close()
         shutil.rmtree(self._folder / self.worker, ignore_errors=True)
 
