@@ -22,6 +22,17 @@ class Parser(LightningArgumentParser):
         """
         raise UserError(explain(message, self)) from ex
 
+    def parse_path(self, path: Any, *args: Any, **options: Any) -> Any:
+        """See the base class.
+
+        Raises:
+            UserError: the file is no text.
+        """
+        try:
+            return super().parse_path(path, *args, **options)
+        except UnicodeDecodeError as error:
+            raise UserError(f"--config: {path} is not UTF-8: {error}") from error
+
 
 def _forget_settings(parser_or_action: Any, before: Any, value: Any) -> None:
     """Let another head, source or prompt begin with its own defaults.
