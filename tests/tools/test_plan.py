@@ -35,7 +35,7 @@ def run(
     return call
 
 
-QUICK = ("lora", "qlora", "full", "prompt_tuning")
+QUICK = ("lora", "qlora")
 
 
 @pytest.mark.parametrize(
