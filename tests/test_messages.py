@@ -67,6 +67,11 @@ def test_mistakes_in_a_recipe(
     assert not [part for part in expected if part not in text], text
 
 
+def test_null_is_no_number(explained: Explained) -> None:
+    text = explained(old="trainer:", new="samples: {count: null}\ntrainer:")
+    assert "samples.count: null is not allowed" in text
+
+
 def test_a_recipe_that_is_no_text(explained: Explained, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_bytes("# für\nname: x\n".encode("latin-1"))
     assert "--config: other.yaml is not UTF-8" in explained("--config", "other.yaml")
