@@ -23,9 +23,8 @@ from tuner.chat.history import History
 from tuner.chat.page import Visit, build_app
 from tuner.chat.settings import Settings
 from tuner.chat.talk import Talk
-class Speaking:
-    names = ["lora"]
-begin = lambda: Visit(Talk(Speaking(), Settings()), History(None, "lora"))
+from tests.speakers import Scripted
+begin = lambda: Visit(Talk(Scripted({"lora": "hello"}), Settings()), History(None, "lora"))
 client = TestClient(build_app(begin, "127.0.0.1", None), base_url="http://127.0.0.1")
 assert client.get("/").status_code == 200
 import optuna, tensorboard, transformers.cli.serve
