@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -99,7 +100,7 @@ class System:
         parser.add_argument("--prompt", type=Prompt)
         return parser.instantiate(parser.parse_object({"prompt": self.rendering}))["prompt"]
 
-    @property
+    @cached_property
     def hashes(self) -> dict[str, str | None]:
         """SHA-256 of the base's weights and of the trained ones; null where there are none."""
         trained = None if self.run is None else weights_hash(str(self.trained))

@@ -103,14 +103,12 @@ class Claims:
     def release(self) -> None:
         """Let what this worker has wait once more."""
         with self._alone() as session:
-            for row in self._rows(session):
-                if _runs(row) and _read(row, WORKER) == self.worker:
-                    row.state = TrialState.WAITING
+            self._release(session)
 
     def close(self) -> None:
         """Let go of everything, and remove what workers have left that were killed meanwhile."""
-        self.release()
         with self._alone() as session:
+            self._release(session)
             self._forget_the_dead(session)
         self._hold.close()
         shutil.rmtree(self._folder / self.worker, ignore_errors=True)
@@ -133,6 +131,11 @@ class Claims:
         except (UserError, OSError):
             return False
         return True
+
+    def _release(self, session: Session) -> None:
+        for row in self._rows(session):
+            if _runs(row) and _read(row, WORKER) == self.worker:
+                row.state = TrialState.WAITING
 
     def _forget_the_dead(self, session: Session) -> None:
         """Remove what killed workers have left, unless a trial is still said to be theirs."""
