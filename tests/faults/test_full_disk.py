@@ -14,6 +14,8 @@ import pytest
 from comparisons import begin, write_comparison
 
 from tests.faults.conftest import Child, one_message
+from tests.test_kill import ADAPTER
+from tests.test_kill import OPTIONS as OFTEN
 from tuner.checkpoint import load_checkpoint
 from tuner.cli import main
 from tuner.errors import UserError
@@ -21,18 +23,7 @@ from tuner.rating.store import Rating
 from tuner.runs import read_record
 from tuner.tools.compare import main as evaluate
 
-OPTIONS = (
-    "--trainer.max_epochs=3",
-    "--trainer.val_check_interval=3",
-    "--checkpoint.every_n_steps=2",
-    "--optimizer.lr=0.1",
-    "--data.val_size=8",
-    "--data.test_size=4",
-    "--samples.count=2",
-    "--samples.max_new_tokens=4",
-    "--name=full",
-)
-ADAPTER = "adapter/adapter_model.safetensors"
+OPTIONS = (*OFTEN, "--trainer.max_epochs=3", "--name=full")
 CLONE_NEWNS = 0x20000
 ROOM = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk of its own")
 
