@@ -18,6 +18,7 @@ NAMES = {
     "tuner_compiled": "tuner, compiled blocks",
     "trl_grouped": "TRL, grouped by length, nothing recomputed",
     "trl_padding_free": "TRL, without padding, nothing recomputed",
+    "trl_packed": "TRL, packed, nothing recomputed",
     "trl_no_recompute": "TRL, nothing recomputed",
 }
 

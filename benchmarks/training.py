@@ -37,7 +37,13 @@ PEERS: dict[str, dict[str, Any]] = {
         "gradient_checkpointing": False,
         "train_sampling_strategy": "group_by_length",
     },
-    "trl_padding_free": {"gradient_checkpointing": False, "padding_free": True},
+    # All rows fit the length, which TRL would refuse to hold them to here.
+    "trl_padding_free": {
+        "gradient_checkpointing": False,
+        "padding_free": True,
+        "max_length": None,
+    },
+    "trl_packed": {"gradient_checkpointing": False, "packing": True},
 }
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # of the frozen base, on both sides
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as the command line sets it
@@ -167,7 +173,12 @@ def case(name: str, file: str | None, precision: str, args: argparse.Namespace) 
         for seed in range(args.repeat):
             job["seed"] = seed
             found = {"tuner": fit(folder, job, {})}
-            found |= {key: peer(folder, job, best) for key, best in PEERS.items()}
+            for key, best in PEERS.items():
+                if best.get("packing"):  # rows of the whole length, so fewer of them in a step
+                    blocks = sum(found["tuner"]["tokens"]) / rows["train"] / args.max_length
+                    fewer = max(1, round(args.batch_size * blocks))
+                    best = best | {"per_device_train_batch_size": fewer}
+                found[key] = peer(folder, job, best)
             for system, one in found.items():
                 turn: dict[str, float] = {key: round(v, 1) for key, v in rates(one).items()}
                 turn |= {"peak_mib": round(one["peak_mib"]), "tokens": sum(one["tokens"])}

@@ -46,21 +46,23 @@ def main(job: dict[str, Any]) -> None:
         rows = [json.loads(line)["messages"] for line in lines]
     data = Dataset.from_list([{"prompt": row[:-1], "completion": row[-1:]} for row in rows])
     lora = job["lora"]
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": job["batch_size"],
+        "max_length": job["max_length"],
+    }
     config = SFTConfig(
         output_dir=job["folder"],
-        per_device_train_batch_size=job["batch_size"],
         num_train_epochs=1,
         max_steps=job.get("max_steps", -1),
         learning_rate=job["lr"],
         lr_scheduler_type="constant",
         bf16=job["precision"] == "bf16",
         use_cpu=not torch.cuda.is_available(),  # without it TRL refuses bf16 on a CPU
-        max_length=job["max_length"],
         seed=job["seed"],
         save_strategy="no",
         report_to="tensorboard",
         model_init_kwargs={"dtype": job["dtype"]},
-        **job["best"],
+        **settings | job["best"],
     )
     trainer = SFTTrainer(
         model=job["base"],
