@@ -58,6 +58,13 @@ def explained(
         ("max_epochs: 1", "max_epochs: one", ["trainer.max_epochs", "'one'", "recipe.yaml:12"]),
         ("  max_epochs:", "  max_epoch:", ["recipe.yaml:12", "trainer.max_epochs"]),
         ("{r: 8}", "{r: eight}", ["model.head.r: 'eight'", "expected int (recipe.yaml:5)"]),
+        ("{r: 8}", "{r: null}", ["model.head.r: null is not allowed", "expected int"]),
+        ("trainer:", "trainer:\n  max_steps: null", ["trainer.max_steps: null is not allowed"]),
+        (
+            "trainer:",
+            "trainer:\n  callbacks: [{class_path: EarlyStopping, init_args: {monitor: null}}]",
+            ["trainer.callbacks: missing: monitor"],
+        ),
     ],
 )
 def test_mistakes_in_a_recipe(

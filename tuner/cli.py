@@ -150,13 +150,6 @@ class TunerCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise UserError(explain(str(error), self.parser)) from error
-        except TypeError as error:  # null passes the parser in a YAML, whatever is asked for
-            defaults = self._parser(self.subcommand).get_defaults()
-            given = self.config[str(self.subcommand)].items()
-            wrong = [k for k, value in given if value is None and defaults.get(k) is not None]
-            if not wrong:
-                raise
-            raise UserError(f"{', '.join(wrong)}: null is not allowed ({error})") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add checkpoints that a crash cannot spoil.

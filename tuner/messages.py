@@ -59,7 +59,8 @@ def explain(message: str, parser: Any) -> str:
     if found := AMBIGUOUS.search(message):
         return f"{key}: there are several classes of this name; write one in full: {found[1]}"
     if found := INNER.search(message):
-        return found[1] if found[1].startswith(key) else f"{key}.{found[1]}"
+        between = ": " if found[1].startswith("missing: ") else "."
+        return found[1] if found[1].startswith(key) else f"{key}{between}{found[1]}"
     if (found := CLASS.search(message)) and (room := _room(key)):
         name = str(found[1] or found[2])
         return f"{key}: unknown class '{name}'{_place(name)}. {nearest(name, subclasses(room))}"
@@ -105,7 +106,7 @@ def _unknown_option(option: str, key: str, class_path: re.Match[str] | None) -> 
 def _wrong_value(key: str, expected: list[str], given: re.Match[str] | None) -> str:
     types = [re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind) for kind in expected]
     types = [re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind) for kind in types]
-    value = f" {given[1]!r} is not allowed;" if given else ""
+    value = f" {'null' if given[1] == 'None' else repr(given[1])} is not allowed;" if given else ""
     allowed = " or ".join(dict.fromkeys(types))
     return f"{key}:{value} expected {allowed}{_place(key.rsplit('.', 1)[-1])}"
 

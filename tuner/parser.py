@@ -22,6 +22,18 @@ class Parser(LightningArgumentParser):
         """
         raise UserError(explain(message, self)) from ex
 
+    def validate(self, namespace: Any, *args: Any, **options: Any) -> None:
+        """See the base class, which takes null for every option.
+
+        Raises:
+            TypeError: a value does not fit.
+        """
+        super().validate(namespace, *args, **options)
+        for action in self._actions:
+            # Where null is the default it is what the option means without a value.
+            if action.default is not None and namespace.get(action.dest, "") is None:
+                self._check_value_key(action, None, action.dest, namespace)
+
     def parse_path(self, path: Any, *args: Any, **options: Any) -> Any:
         """See the base class.
 
