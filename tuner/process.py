@@ -157,6 +157,42 @@ def exit_on_sigterm() -> Generator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def held_back() -> Generator[Callable[[], None]]:
+    """Let SIGTERM and Ctrl+C wait until the block asks for them; a second one does not wait.
+
+    An exception in the middle of a transaction could leave its database locked.
+
+    Yields:
+        What asks: it does what the signal that came would have done.
+    """
+    came: list[int] = []
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def act(number: int) -> None:
+        if callable(handler := before[signal.Signals(number)]):
+            handler(number, None)
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            act(number)
+
+    def ask() -> None:
+        if came:
+            act(came[0])
+
+    for number, handler in before.items():
+        if callable(handler):  # else it is ignored, as for a job in the background
+            signal.signal(number, note)
+    try:
+        yield ask
+        ask()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def follow_parent() -> None:
     """End this process soon after the one that it works for.
 

@@ -19,6 +19,10 @@ Define, Join = Callable[..., Definition], Callable[..., Queue]
 MEDIAN = ("MedianPruner", {"n_startup_trials": 2, "n_warmup_steps": 0})
 
 
+def nothing() -> None:
+    """No signal has come."""
+
+
 def states(queue: Queue) -> list[str]:
     return [trial.state.name for trial in queue.trials()]
 
@@ -28,7 +32,7 @@ def test_all_runs_are_run_and_summed_up(
 ) -> None:
     definition = define(over={"loss": ("2", "1")}, options=("--pause=0.02",))
     queue = join(definition)
-    assert work(queue, definition, tmp_path / "sweep")
+    assert work(queue, definition, tmp_path / "sweep", nothing)
     assert states(queue) == ["COMPLETE"] * 4
     out = capsys.readouterr().out
     assert "[1/4] loss=2 seed=1: val_loss 2.0000" in out
@@ -44,7 +48,7 @@ def test_all_runs_are_run_and_summed_up(
     assert (tmp_path / "sweep" / "loss-1" / Path(run["run"]).name / "run.json").is_file()
     assert "starting fit" in (tmp_path / "sweep" / "output" / "loss-1-seed-1.log").read_text()
     # Nothing is left to do, so this worker may sum up as well, and nothing is run again.
-    assert work(join(definition), definition, tmp_path / "sweep")
+    assert work(join(definition), definition, tmp_path / "sweep", nothing)
     assert len(list((tmp_path / "sweep").glob("loss-*/version_*"))) == 4
 
 
@@ -53,7 +57,7 @@ def test_a_failure_is_recorded_and_the_sweep_goes_on(
 ) -> None:
     definition = define(over={"behave": ("fail", "crash", "crash once", "well")}, seeds=(1,))
     queue = join(definition)
-    work(queue, definition, tmp_path / "sweep")
+    work(queue, definition, tmp_path / "sweep", nothing)
     assert states(queue) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
     failed, crashed, recovered, _ = queue.trials()
     assert failed.user_attrs["message"] == "the rows are of another kind"
@@ -78,7 +82,7 @@ def test_what_lags_behind_is_pruned(
         over={"loss": ("1", "2", "9")}, seeds=(1,), pruner=pruner, options=("--pause=0.2",)
     )
     queue = join(definition)
-    work(queue, definition, tmp_path / "sweep")
+    work(queue, definition, tmp_path / "sweep", nothing)
     last = queue.trials()[-1]
     assert last.state == TrialState.PRUNED
     assert len(last.intermediate_values) < 3
@@ -93,7 +97,7 @@ def test_a_search_finds_what_is_better_and_repeats_it_with_every_seed(
 ) -> None:
     definition = define(over={"loss": Range(low=1, high=5.5)}, trials=4, seeds=(1, 2))
     queue = join(definition)
-    work(queue, definition, tmp_path / "sweep")
+    work(queue, definition, tmp_path / "sweep", nothing)
     results = summarise("losses", definition, queue.trials())
     means = [one["val_loss"]["mean"] for one in results["settings"]]
     assert means == sorted(means)
@@ -118,7 +122,7 @@ def test_a_worker_waits_for_the_others_and_leaves_summing_up_to_the_last(
 
     clock = SimpleNamespace(sleep=wait, monotonic=time.monotonic)
     monkeypatch.setattr("tuner.sweep.worker.time", clock)
-    assert not work(second, definition, tmp_path / "sweep")
+    assert not work(second, definition, tmp_path / "sweep", nothing)
     assert waited
     assert first.ended_here(first.trials()[0])
     assert states(first) == ["COMPLETE", "COMPLETE"]
@@ -133,7 +137,7 @@ def test_the_line_of_a_terminal_changes(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     definition = define(over={"loss": ("1",)}, seeds=(1,), options=("--pause=0.05",))
-    work(join(definition), definition, tmp_path / "sweep")
+    work(join(definition), definition, tmp_path / "sweep", nothing)
     out = capsys.readouterr().out
     assert "\r\033[K[1/1] loss=1 seed=1: step 2, val_loss 2.0000, 0:0" in out
     assert out.count("\n") == 1

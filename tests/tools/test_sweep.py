@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import Engine, event
 
 from tests.conftest import ROOT
 from tuner.runs import read_record
@@ -180,6 +181,33 @@ def test_a_signal_ends_run_and_sweep(
     assert "The same command goes on" in capsys.readouterr().err
     assert read_record(metrics.parent)["status"] == "stopped"
     assert not list((folder / ".workers").iterdir())
+
+
+@pytest.mark.usefixtures("with_stub")
+@pytest.mark.parametrize("number", [1, 14, 29, 44])
+def test_a_signal_in_a_transaction_waits_for_its_end(
+    number: int, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    arguments = [str(write(compare=0)), f"--logs={tmp_path / 'logs'}"]
+    begun: list[str] = []
+    went_on = False
+
+    def send(*call: Any) -> None:
+        nonlocal went_on
+        if call[2] == "BEGIN IMMEDIATE":
+            begun.append(call[2])
+            if len(begun) == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+                went_on = True
+
+    event.listen(Engine, "after_cursor_execute", send)
+    try:
+        assert main(arguments) == 143
+    finally:
+        event.remove(Engine, "after_cursor_execute", send)
+    assert went_on
+    assert not list((tmp_path / "logs").glob("sweeps/ranks/.workers/*"))
+    assert main(arguments) == 0
 
 
 @pytest.mark.usefixtures("with_stub")

@@ -18,7 +18,7 @@ import yaml
 
 from tuner.errors import UserError
 from tuner.process import PARENT
-from tuner.runs import LOCK, Hold, read_losses, read_record, versions_of, whole_checkpoint
+from tuner.runs import is_held, read_losses, read_record, versions_of, whole_checkpoint
 
 PROGRAM = (sys.executable, "-m", "tuner")
 POLL = 0.5  # seconds between two looks at a run
@@ -105,7 +105,8 @@ def run(one: Run, watch: Watch) -> Outcome:
         watch(read_losses(done[0])["val"])
         return _ended(0, "", done[0])
     for folder in done[:1]:
-        _wait_for(folder)
+        if _wait_for(folder, watch) == "lost":
+            return Outcome(state="lost", folder=folder)
     one.output.parent.mkdir(parents=True, exist_ok=True)
     folder, seen, verdict, ended = None, 0, "go on", False
     with one.output.open("ab") as output:
@@ -165,17 +166,15 @@ def _process(command: list[str], output: Any) -> Generator[subprocess.Popen[byte
                 process.wait()
 
 
-def _wait_for(folder: Path) -> None:
+def _wait_for(folder: Path, watch: Watch) -> Verdict:
     """Wait until a run whose worker died has ended: it does so by itself, and saves first."""
+    verdict: Verdict = "go on"
     for _ in range(int(PATIENCE / POLL)):
-        if not (folder / LOCK).is_file():
-            return
-        try:
-            Hold(folder).close()
-        except UserError:
-            time.sleep(POLL)
-        else:
-            return
+        if verdict == "lost" or not is_held(folder):
+            break
+        time.sleep(POLL)
+        verdict = watch([])
+    return verdict
 
 
 def seed_of(folder: Path) -> int | None:

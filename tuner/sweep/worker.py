@@ -6,7 +6,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,14 @@ class Watched:
         job: the trial.
         line: for the progress.
         title: of the trial.
+        ask: ends the sweep if a signal has come.
     """
 
-    def __init__(self, queue: Queue, job: Job, line: Line, title: str) -> None:
+    def __init__(
+        self, queue: Queue, job: Job, line: Line, title: str, ask: Callable[[], None]
+    ) -> None:
         self._queue, self._job, self._line, self._title = queue, job, line, title
+        self._ask = ask
         self._began = time.monotonic()
         self._renewed = float("-inf")
         self._last = ""
@@ -73,6 +77,7 @@ class Watched:
         Args:
             validations: the new ones: (step, nats a token).
         """
+        self._ask()
         if time.monotonic() - self._renewed > RENEW:
             if not self._queue.renew(self._job):
                 return "lost"
@@ -88,13 +93,14 @@ class Watched:
         return "go on"
 
 
-def work(queue: Queue, definition: Definition, folder: Path) -> bool:
+def work(queue: Queue, definition: Definition, folder: Path, ask: Callable[[], None]) -> bool:
     """Run trials until all have ended, here or elsewhere.
 
     Args:
         queue: the trials.
         definition: of the sweep.
         folder: of the sweep on this machine.
+        ask: ends the sweep if a signal has come; called where nothing is half done.
 
     Returns:
         Whether it is on this worker to sum up: it has ended the last trial, or found none to do.
@@ -104,9 +110,13 @@ def work(queue: Queue, definition: Definition, folder: Path) -> bool:
     """
     line, waits, found_none = Line(), False, not queue.unfinished()
     while True:
+        ask()
         job = queue.claim()
         if job is not None:
-            _attempt(queue, job, definition, folder, line)
+            title = _title(queue, job)
+            watch = Watched(queue, job, line, title, ask)
+            outcome = run(_run(job, definition, folder), watch)
+            line.keep(f"{title}: {_settle(queue, job, outcome)}")
             continue
         left = queue.unfinished()
         if not left:
@@ -117,21 +127,22 @@ def work(queue: Queue, definition: Definition, folder: Path) -> bool:
         time.sleep(IDLE)
 
 
-def _attempt(queue: Queue, job: Job, definition: Definition, folder: Path, line: Line) -> None:
+def _title(queue: Queue, job: Job) -> str:
     trials = queue.trials()
     shown = [(key.rsplit(".", 1)[-1], brief(value)) for key, value in job.setting.items()]
     values = " ".join(f"{key}={value}" for key, value in shown)
     done = sum(trial.state.is_finished() for trial in trials)
-    title = f"[{done + 1}/{len(trials)}] {values} seed={job.seed}"
-    one = Run(
+    return f"[{done + 1}/{len(trials)}] {values} seed={job.seed}"
+
+
+def _run(job: Job, definition: Definition, folder: Path) -> Run:
+    return Run(
         root=folder,
         name=job.name,
         seed=job.seed,
         arguments=definition.arguments(job.setting),
         output=folder / "output" / f"{job.name}-seed-{job.seed}.log",
     )
-    outcome = run(one, Watched(queue, job, line, title))
-    line.keep(f"{title}: {_settle(queue, job, outcome)}")
 
 
 def _settle(queue: Queue, job: Job, outcome: Outcome) -> str:

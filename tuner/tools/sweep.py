@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from tuner.errors import UserError
 from tuner.parser import Parser
 from tuner.private import without_secrets
-from tuner.process import run
+from tuner.process import held_back, run
 from tuner.runs import NAME, inside
 from tuner.sweep.definition import Definition
 from tuner.sweep.reading import read_definition
@@ -96,12 +96,12 @@ def sweep(args: Sequence[str]) -> None:
         raise UserError(f"--logs: cannot write to {folder}: {error.strerror}") from error
     url = options.storage or sqlite_url(folder / "sweep.sqlite")
     storage = open_storage(url)
-    with explained(url):
+    with held_back() as ask, explained(url):
         queue = Queue(storage, name, definition, folder)
         try:
             mark(folder, queue.id)
             print(f"Sweep {name}: {len(queue.trials())} runs, stored in {shown(url)}")
-            sums_up = work(queue, definition, folder)
+            sums_up = work(queue, definition, folder, ask)
             results = summarise(name, definition, queue.trials())
         finally:
             queue.close()
