@@ -223,7 +223,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_the_older_file_intact(
 def test_a_run_that_goes_on_is_not_resumed(
     command: Command, done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    holder = "import sys, time; from pathlib import Path; from tuner.runs import Hold; "
+    holder = "import sys, time; from pathlib import Path; from tuner.hold import Hold; "
     holder += "lock = Hold(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
     other = subprocess.Popen(
         [sys.executable, "-c", holder, str(done)], stdout=subprocess.PIPE, text=True

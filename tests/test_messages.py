@@ -81,7 +81,7 @@ def test_null_is_no_number(explained: Explained) -> None:
 
 def test_a_recipe_that_is_no_text(explained: Explained, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_bytes("# für\nname: x\n".encode("latin-1"))
-    assert "--config: other.yaml is not UTF-8" in explained("--config", "other.yaml")
+    assert "--config: cannot read other.yaml: 'utf-8'" in explained("--config", "other.yaml")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,17 @@ def test_a_recipe_that_is_not_there_names_the_nearest_beside_it(
 def test_a_file_that_is_no_yaml_is_named_with_its_line(explained: Explained) -> None:
     text = explained(old="  max_epochs: 1", new="  max_epochs: [1")
     assert "--config: recipe.yaml:13: no valid YAML" in text
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        ("trainer:\n  max_steps: 3\n  max_steps: 4", "the key 'max_steps' stands twice"),
+        ("trainer:\n  callbacks: &a [*a]", "or for themselves"),
+    ],
+)
+def test_what_a_yaml_can_do_but_nobody_means(new: str, expected: str, explained: Explained) -> None:
+    assert expected in explained(old="trainer:", new=new)
 
 
 def test_an_unknown_subcommand_names_the_nearest(

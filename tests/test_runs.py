@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +11,8 @@ import pytest
 
 from tuner.checkpoint import AtomicCheckpointIO
 from tuner.errors import UserError
+from tuner.hold import Hold
 from tuner.runs import (
-    Hold,
     claim,
     find_checkpoint,
     find_run,
@@ -117,43 +116,6 @@ def test_a_spoilt_checkpoint_is_passed_over_for_the_newest_whole_one(tmp_path: P
         find_checkpoint("last", tmp_path, "lora")
 
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from tuner.runs import Hold
-lock = Hold(Path(sys.argv[1]))
-print("held", flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_run_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
-    other = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert other.stdout is not None
-    with other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="another process is training this run"):
-            Hold(tmp_path)
-        other.kill()
-    Hold(tmp_path).close()
-
-
-def test_a_folder_that_was_removed_is_not_written_to_again(tmp_path: Path) -> None:
-    folder = claim(tmp_path, "lora")
-    mine = Hold(folder)
-    mine.check()
-    shutil.rmtree(folder)
-    with pytest.raises(UserError, match="was removed while it was being written"):
-        mine.check()
-    assert claim(tmp_path, "lora") == folder, "the name is free again"
-    other = Hold(folder)
-    with pytest.raises(UserError, match="was removed while it was being written"):
-        mine.check()
-    other.check()
-
-
 def test_a_record_that_is_cut_off_reads_as_none(tmp_path: Path) -> None:
     write_record(tmp_path, {"status": "finished", "base": "größer"})
     assert read_record(tmp_path) == {"status": "finished", "base": "größer"}
@@ -179,7 +141,7 @@ def test_what_a_killed_run_left_half_written_goes_when_the_next_one_begins(tmp_p
         for name in (".run.json.part", ".adapter.part/weights", "checkpoints/.a.ckpt.part", *kept):
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).touch()
-    holder = "import sys, time; from pathlib import Path; from tuner.runs import Hold; "
+    holder = "import sys, time; from pathlib import Path; from tuner.hold import Hold; "
     holder += "lock = Hold(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", holder, held], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

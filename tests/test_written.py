@@ -22,8 +22,8 @@ def test_what_fits_is_handed_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name: a\nname: b\n", "--x: cannot read .*the key 'name' stands twice"),
-        ("name: [a\n", "--x: cannot read"),
+        ("name: a\nname: b\n", r"--x: .*x\.yaml:2: no valid YAML: the key 'name' stands twice"),
+        ("name: [a\n", r"--x: .*x\.yaml:2: no valid YAML"),
         ("- a\n", "x: must be a mapping of keys to values, not a list"),
         ("", "x: must be a mapping of keys to values, not empty"),
         ("1: a\n", "x: the key 1 must be text; put it in quotes"),

@@ -15,8 +15,9 @@ from tuner.backbone import context_length
 from tuner.checkpoint import load_checkpoint, refuse_misfit
 from tuner.devices import Sharded
 from tuner.errors import UserError, intact
+from tuner.hold import LOCK, Hold
 from tuner.module import BASE_DTYPES
-from tuner.runs import LOCK, Hold, read_record
+from tuner.runs import read_record
 from tuner.schedule import total_steps
 
 if TYPE_CHECKING:

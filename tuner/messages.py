@@ -11,11 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tuner.errors import nearest
 from tuner.misspelt import misspelt
 from tuner.plugins import subclasses
+from tuner.written import UNREADABLE, parse, unreadable
 
 KEY = re.compile(r'Parser key "([\w.+]+)"')
 CLASS = re.compile(r"Expected a dot import path string: (\S+)|Import path (\S+) does not")
@@ -169,7 +168,7 @@ def _nearest_option(option: str, parser: Any) -> str:
 def _config_files() -> list[str]:
     files = [b for a, b in pairwise(sys.argv) if a == "--config"]
     files += [a.removeprefix("--config=") for a in sys.argv if a.startswith("--config=")]
-    return [file for file in files if Path(file).exists()]
+    return [file for file in files if Path(file).is_file() or Path(file).is_dir()]
 
 
 def _place(word: str) -> str:
@@ -186,15 +185,13 @@ def _place(word: str) -> str:
 
 
 def _broken_file() -> str | None:
-    """`file:line: what is wrong` for the first config file that is no YAML mapping."""
+    """What is wrong with the first config file that is no YAML mapping."""
     for file in _config_files():
         if Path(file).is_dir():
             return f"{file} is a folder; name a YAML file in it"
         try:
-            if not isinstance(yaml.safe_load(Path(file).read_text(encoding="utf-8")), dict):
+            if not isinstance(parse(Path(file).read_text(encoding="utf-8")), dict):
                 return f"{file}: expected keys such as `trainer:` and their values"
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
-            return f"{file}{line}: no valid YAML: {getattr(error, 'problem', None) or error}"
+        except UNREADABLE as error:
+            return unreadable(file, error)
     return None

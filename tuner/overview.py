@@ -10,7 +10,8 @@ from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from tuner.runs import every_run, is_held, read_record
+from tuner.hold import is_held
+from tuner.runs import every_run, read_record
 
 if TYPE_CHECKING:
     from pathlib import Path

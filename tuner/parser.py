@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from tuner.errors import UserError
 from tuner.messages import explain
+from tuner.written import UNREADABLE, parse, unreadable
 
 
 class Parser(LightningArgumentParser):
@@ -38,12 +39,21 @@ class Parser(LightningArgumentParser):
         """See the base class.
 
         Raises:
-            UserError: the file is no text.
+            UserError: the file is no YAML.
         """
         try:
             return super().parse_path(path, *args, **options)
-        except UnicodeDecodeError as error:
-            raise UserError(f"--config: {path} is not UTF-8: {error}") from error
+        except UNREADABLE as error:
+            raise UserError(f"--config: {unreadable(path, error)}") from error
+
+    def parse_string(self, content: str, *args: Any, **options: Any) -> Any:
+        """See the base class, which drops the first of two equal keys and follows every alias.
+
+        Raises:
+            YAMLError: it is no YAML.
+        """
+        parse(content)
+        return super().parse_string(content, *args, **options)
 
 
 def _forget_settings(parser_or_action: Any, before: Any, value: Any) -> None:

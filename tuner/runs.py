@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
 import re
@@ -18,10 +17,10 @@ from lightning_utilities.core.rank_zero import rank_zero_only, rank_zero_warn
 
 from tuner.checkpoint import load_checkpoint, newest
 from tuner.errors import UserError, intact, nearest
+from tuner.hold import LOCK, Hold, is_held
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 VERSION = re.compile(r"version_(\d+)")
-LOCK = ".lock"
 # What the process of a run writes under another name first; `predict` has another file of the kind.
 PARTS = (".run.json.part", ".adapter.part", ".model.part", "checkpoints/.*.part")
 RUN_FOLDER = "TUNER_RUN_FOLDER"  # tells the processes of other devices what the first one claimed
@@ -194,65 +193,6 @@ def whole_checkpoint(which: str, folders: Iterable[Path]) -> Path | None:
                 else:
                     return file
     return None
-
-
-class Hold:
-    """Marks a run as being written to, until it is closed.
-
-    The mark is a lock of this process on a file in the run's folder: it goes when the process
-    ends, however that happens.
-
-    Args:
-        folder: of the run.
-
-    Raises:
-        UserError: another process writes to the run.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            self._file = (folder / LOCK).open("w", encoding="utf-8")
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder}: another process is training this run. Wait for it or stop it first; "
-                "SIGTERM lets it save and exit"
-            ) from error
-
-    def check(self) -> None:
-        """Make sure that the folder is still the one that was marked.
-
-        Raises:
-            UserError: it was removed; another run may have taken its name since.
-        """
-        try:
-            same = os.path.samestat(os.fstat(self._file.fileno()), (self.folder / LOCK).stat())
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise UserError(
-                f"{self.folder}: the folder of this run was removed while it was being written"
-            )
-
-    def close(self) -> None:
-        """Let go of the run."""
-        self._file.close()
-
-
-def is_held(folder: Path) -> bool:
-    """Whether another process writes to a run that has a run.json.
-
-    Not to be asked by the process that does: it would lose its hold.
-    """
-    try:
-        with (folder / LOCK).open("r+", encoding="utf-8") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file, or not ours to write
-        return False
-    return False
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import yaml
 from tuner.errors import UserError, nearest
 
 MOST_VALUES = 1_000_000  # of one file
+UNREADABLE = (ValueError, RecursionError, yaml.YAMLError)  # what a file that is no YAML raises
 
 
 def load(path: Path, option: str) -> object:
@@ -26,9 +27,33 @@ def load(path: Path, option: str) -> object:
     """
     try:
         refuse_device(path, option)
-        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{option}: cannot read {path}: {error}") from error
+        return parse(path.read_text(encoding="utf-8-sig"))
+    except (OSError, *UNREADABLE) as error:
+        raise UserError(f"{option}: {unreadable(path, error)}") from error
+
+
+def parse(content: str) -> object:
+    """What a YAML says.
+
+    Raises:
+        YAMLError: it is no YAML, has a key twice, or aliases that stand for more than anybody
+            writes.
+        RecursionError: it is nested too deeply.
+    """
+    return yaml.load(content, _Loader)
+
+
+def unreadable(path: object, error: Exception) -> str:
+    """Say where in a file what is wrong, in one line.
+
+    Args:
+        path: of the file.
+        error: one of `UNREADABLE`, or the system's.
+    """
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"{path}:{mark.line + 1}: no valid YAML: {getattr(error, 'problem', error)}"
+    return f"cannot read {path}: {error}"
 
 
 def refuse_device(path: Path, option: str) -> None:

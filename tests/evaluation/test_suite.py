@@ -245,9 +245,9 @@ def test_an_item_that_does_not_fit_is_named(item: Any, says: str, tmp_path: Path
         ({"items": [ITEM], "metrics": [1]}, "metrics: must be names"),
         ({"items": [ITEM, ITEM | {"prompt": "x"}]}, "item 2 'one': another item has this id"),
         ({"items": [ITEM, ITEM | {"id": "two"}]}, "'two': has the same messages and reference as"),
-        ("items: [", "cannot read"),
+        ("items: [", "no valid YAML"),
         ("items:\n- id: a\n  prompt: x\n  prompt: y\n", "the key 'prompt' stands twice"),
-        ("items:\n- {[a]: b}\n", "cannot read"),
+        ("items:\n- {[a]: b}\n", "unhashable"),
     ],
 )
 def test_a_file_that_does_not_fit_is_named(content: Any, says: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.runs import LOCK, Hold
+from tuner.hold import LOCK, Hold
 from tuner.sweep.fit import Outcome, Run, Verdict, run
 
 Make = Callable[..., Run]

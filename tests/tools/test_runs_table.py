@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from tuner.hold import LOCK
 from tuner.overview import overview
-from tuner.runs import LOCK, claim, write_record
+from tuner.runs import claim, write_record
 from tuner.tools.runs import COLUMNS, main
 
 RECORD: dict[str, Any] = {

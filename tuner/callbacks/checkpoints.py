@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
 
     from tuner.callbacks.guard import Guard
-    from tuner.runs import Hold
+    from tuner.hold import Hold
 
 
 class LastCheckpoint(Checkpoint):

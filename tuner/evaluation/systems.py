@@ -21,6 +21,7 @@ from tuner.evaluation.onednn import use_onednn
 from tuner.evaluation.provenance import card_tables
 from tuner.parser import Parser
 from tuner.runs import find_runs, read_record
+from tuner.written import parse
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class System:
     def config(self) -> dict[str, Any]:
         """The run's config.yaml."""
         assert self.run is not None
-        found = _read(self.run / "config.yaml", yaml.safe_load)
+        found = _read(self.run / "config.yaml", parse)
         if not {"data", "seed_everything"} <= found.keys():
             raise UserError(f"{self.run / 'config.yaml'}: has no data or no seed_everything")
         return found
@@ -125,11 +126,11 @@ class System:
         return use_onednn(load_adapter(base, self.trained))
 
 
-def _read(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+def _read(file: Path, reader: Callable[[str], Any]) -> dict[str, Any]:
     """A mapping that a run has left."""
     try:
         with intact(file):
-            found = parse(file.read_text(encoding="utf-8"))
+            found = reader(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{file}: cannot be read: {error}") from error
     if not isinstance(found, dict):

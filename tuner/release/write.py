@@ -20,6 +20,7 @@ from tuner.data.encode import encode_header
 from tuner.errors import UserError
 from tuner.evaluation.systems import System
 from tuner.generate import stop_ids
+from tuner.hold import LOCK, Hold, is_held
 from tuner.merging import dense, fold, is_quantised, refuse_virtual
 from tuner.process import disk_error
 from tuner.release.card import write_card
@@ -27,7 +28,7 @@ from tuner.release.check import Check, compare, listen
 from tuner.release.modelfile import find_pieces, modelfile
 from tuner.release.prompts import BUILT_IN, own_prompts
 from tuner.release.template import chat_template
-from tuner.runs import LOCK, Hold, is_held, read_record
+from tuner.runs import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,7 +23,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from tuner.errors import UserError
-from tuner.runs import Hold, is_held
+from tuner.hold import Hold, is_held
 
 STALE = 90  # seconds without a sign of life, after which a worker is taken for dead
 WORKER = "worker"  # user attribute of a trial

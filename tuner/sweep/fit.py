@@ -17,8 +17,9 @@ from typing import Any, Literal
 import yaml
 
 from tuner.errors import UserError
+from tuner.hold import is_held
 from tuner.process import PARENT
-from tuner.runs import is_held, read_losses, read_record, versions_of, whole_checkpoint
+from tuner.runs import read_losses, read_record, versions_of, whole_checkpoint
 
 PROGRAM = (sys.executable, "-m", "tuner")
 POLL = 0.5  # seconds between two looks at a run
