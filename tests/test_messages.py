@@ -87,6 +87,7 @@ def test_a_recipe_that_is_no_text(explained: Explained, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
+        ("--data.batch=4", ["unknown key 'data.batch'", "Did you mean 'data.batch_size'"]),
         ("--data.batchsize=4", ["'data.batchsize'", "Did you mean 'data.batch_size'"]),
         ("--model.quantize=nf5", ["model.quantize", "'nf5'", "nf4"]),
         ("--optimizer=Adamm", ["unknown class 'Adamm'", "Did you mean 'Adam"]),

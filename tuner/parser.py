@@ -15,6 +15,9 @@ from tuner.written import UNREADABLE, parse, unreadable
 class Parser(LightningArgumentParser):
     """Raises `UserError` with a nearest match instead of printing its usage and exiting."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **options)  # a cut name is a misspelt one
+
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Translate what jsonargparse found.
 
