@@ -178,7 +178,7 @@ class _Index:
         self.offsets = np.array(offsets, dtype=np.int64)
         self.inbound = np.array(inbound, dtype=np.bool_)
         self.parents = self._places(np.array(parents, dtype=np.int64))
-        self.roots = self.parents_of_all()
+        self.roots, self.depths = self._roots_and_depths()
 
     def _places(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The place of each id; its own place where there is no tweet of that id."""
@@ -189,15 +189,16 @@ class _Index:
         found = np.minimum(np.searchsorted(self.ids[order], wanted), len(own) - 1)
         return np.where(self.ids[order][found] == wanted, order[found], own)
 
-    def parents_of_all(self) -> npt.NDArray[np.int64]:
-        """The first tweet of each tweet's thread, by pointer jumping."""
+    def _roots_and_depths(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The first tweet of each tweet's thread and how far it is, by pointer jumping."""
         roots = self.parents
-        for _ in range(64):  # doubles the distance each time; a circle of tweets never ends
+        depths = (roots != np.arange(len(roots))).astype(np.int64)
+        for _ in range(len(roots).bit_length()):  # doubles the distance each time
             further = roots[roots]
             if np.array_equal(further, roots):
                 break
-            roots = further
-        return roots
+            depths, roots = depths + depths[roots], further
+        return roots, depths
 
     def chains(self, *, whole: bool) -> Iterator[list[int]]:
         """Tweets of each conversation in order, each ending with a company's reply."""
@@ -205,12 +206,12 @@ class _Index:
         if not whole:
             yield from ([int(self.parents[place]), int(place)] for place in replies)
             return
-        longest: dict[int, tuple[int, int]] = {}
+        longest: dict[int, int] = {}
         for place in replies.tolist():
-            root, length = int(self.roots[place]), len(self._chain(place))
-            if length > longest.get(root, (0, 0))[0]:
-                longest[root] = (length, place)
-        for _, place in longest.values():
+            root = int(self.roots[place])
+            if root not in longest or self.depths[place] > self.depths[longest[root]]:
+                longest[root] = place
+        for place in longest.values():
             chain = self._chain(place)
             first = next(i for i, tweet in enumerate(chain) if self.inbound[tweet])
             yield chain[first:]
