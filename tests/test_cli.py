@@ -152,6 +152,23 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
         (["--trainer.max_epochs=-1"], ["max_epochs and trainer.max_steps"]),
         (["--trainer.overfit_batches=2"], ["trainer.overfit_batches"]),
         (["--trainer.accumulate_grad_batches=0"], ["trainer.accumulate_grad_batches: 0"]),
+        ([f"--trainer.accumulate_grad_batches={10**21}"], ["grad_batches: 1000", "2,147,483,647"]),
+        (["--data.num_workers=100000"], ["data.num_workers: 100000", "or fewer"]),
+        (
+            [
+                "--lr_scheduler=OneCycleLR",
+                "--lr_scheduler.max_lr=1",
+                "--lr_scheduler.total_steps=2",
+            ],
+            ["lr_scheduler.total_steps", "ends after 2 steps"],
+        ),
+        (
+            [
+                "--trainer.callbacks=GradientAccumulationScheduler",
+                '--trainer.callbacks.scheduling={"0": 2}',
+            ],
+            ["GradientAccumulationScheduler is not supported"],
+        ),
         (["--trainer.val_check_interval=5000"], ["trainer.val_check_interval: 5000"]),
         (["--trainer.limit_val_batches=-1"], ["limit_val_batches"]),
         (["--trainer.devices=0"], ["trainer", "devices"]),
@@ -165,7 +182,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
     ]
 
 
-@pytest.mark.parametrize("case", range(43))
+@pytest.mark.parametrize("case", range(47))
 def test_mistakes_get_one_message_and_leave_nothing(
     case: int,
     command: Command,

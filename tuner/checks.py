@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from tuner.backbone import context_length
 from tuner.checkpoint import load_checkpoint, refuse_misfit
@@ -108,10 +109,17 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
     Raises:
         UserError: a setting of trainer, optimizer or lr_scheduler does not fit.
     """
-    if trainer.accumulate_grad_batches < 1:
+    if not 1 <= trainer.accumulate_grad_batches < 2**31:
         raise UserError(
             f"trainer.accumulate_grad_batches: {trainer.accumulate_grad_batches} is not allowed; "
-            "give 1 or more"
+            f"give 1 or more, up to {2**31 - 1:,}"
+        )
+    if any(
+        isinstance(one, GradientAccumulationScheduler) for one in cast("Any", trainer).callbacks
+    ):
+        raise UserError(
+            "trainer.callbacks: GradientAccumulationScheduler is not supported, as a step's loss "
+            "counts the tokens of all its batches beforehand; set --trainer.accumulate_grad_batches"
         )
     if (trainer.gradient_clip_val or 0) < 0:
         raise UserError(
@@ -148,6 +156,13 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
             "lr_scheduler.monitor, data.val_size, trainer.limit_val_batches: there is no "
             "validation whose loss the schedule could watch"
         )
+    if isinstance(scheduler, OneCycleLR) and max(trainer.max_epochs or -1, trainer.max_steps) > 0:
+        steps = total_steps(data.steps_per_epoch(), trainer.max_epochs, trainer.max_steps)
+        if scheduler.total_steps < steps:
+            raise UserError(
+                f"lr_scheduler.total_steps: the schedule ends after {scheduler.total_steps} steps "
+                f"and this run has {steps}; give at least as many"
+            )
 
 
 def _try_optimizer(model: ChatTuner, device: torch.device) -> Any:

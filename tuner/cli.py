@@ -24,6 +24,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch.optim import Optimizer
 
 from tuner import devices
+from tuner.callbacks.blame import failed_callback
 from tuner.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from tuner.callbacks.config import SaveFitConfig
 from tuner.callbacks.first_batch import FirstBatch
@@ -214,14 +215,18 @@ class TunerCLI(LightningCLI):
                 self.trainer.fit(model, **kwargs)
         except MisconfigurationException as error:
             raise UserError(f"trainer: {str(error).strip()}") from error
-        except RuntimeError as error:
-            if not str(error).startswith("Early stopping conditioned on"):
-                raise
-            raise UserError(f"trainer.callbacks: {str(error).strip()}") from error
         except FileNotFoundError:
             if self.lock is not None:
                 self.lock.check()
             raise
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            who = failed_callback(error)
+            if who is None:
+                raise
+            said = f"{who}: {type(error).__name__}: {str(error).strip()}"
+            raise UserError(f"trainer.callbacks: {said}") from error
 
     def before_validate(self) -> None:
         """Prepare without a run folder."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
+import yaml
 from jsonargparse import _typehints as typehints
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -57,6 +59,10 @@ class Parser(LightningArgumentParser):
         """
         parse(content)
         return super().parse_string(content, *args, **options)
+
+
+# Lightning has settings that are members of an enumeration, which YAML cannot say as such.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, one: dumper.represent_data(one.value))
 
 
 def _forget_settings(parser_or_action: Any, before: Any, value: Any) -> None:

@@ -198,6 +198,8 @@ def whole_checkpoint(which: str, folders: Iterable[Path]) -> Path | None:
 def read_record(folder: Path) -> dict[str, Any]:
     """The run.json of a run; empty when there is none or it is cut off."""
     try:
+        if not (folder / "run.json").is_file():  # a pipe would be waited for
+            return {}
         found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}

@@ -37,13 +37,24 @@ def test_a_line_that_was_cut_is_found_out_again(tmp_path: Path) -> None:
         last.close()
 
 
-@pytest.mark.parametrize("middle", [b"\0\0\0\0\n", b"5\n", b"[1]\n", b'["\xff", 1]\n'])
-def test_what_stands_behind_damage_does_not_count(middle: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "middle",
+    [
+        *(b"\0\0\0\0\n", b"5\n", b"[1]\n", b'["\xff", 1]\n', b'["b", 2]\n', b'[["b"], 2, ""]\n'),
+        *(b'["b", 2, ""]\n', b"[" * 100_000 + b"\n", None),
+    ],
+)
+def test_what_stands_behind_damage_does_not_count(middle: bytes | None, tmp_path: Path) -> None:
     journal = Journal(tmp_path, "key")
-    journal.put("a", 1)
-    journal.close()
     (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes() + middle + b'["b", 2]\n')
+    journal.put("a", 1)
+    first = file.read_bytes()
+    journal.put("b", "said")
+    whole = file.read_bytes()[len(first) :]
+    journal.close()
+    # Null stands for a line in which one letter of the finding has changed.
+    changed = whole.replace(b"said", b"paid") if middle is None else middle
+    file.write_bytes(first + changed + whole)
     damaged = Journal(tmp_path, "key")
     assert damaged.found == {"a": 1}
     damaged.close()

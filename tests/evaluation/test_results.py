@@ -1,6 +1,11 @@
 """results.json: its contract, its numbers and what it refuses."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -357,6 +362,24 @@ def test_a_failed_write_leaves_the_old_file(
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    killed = """
+import os, signal, sys
+from pathlib import Path
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+from tuner.evaluation.predictions import write_atomically
+write_atomically(Path(sys.argv[1]), "half")
+"""
+    done = subprocess.run([sys.executable, "-c", killed, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    alive = tmp_path / f".results.json.{socket.gethostname()}.{os.getppid()}.tmp"
+    alive.touch()
+    write_atomically(path, "whole")
+    assert {*tmp_path.iterdir()} == {path, alive}
 
 
 def test_rows_without_a_value_for_one_system_count_for_none() -> None:

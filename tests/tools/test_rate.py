@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
 import subprocess
@@ -137,3 +139,17 @@ def test_the_command_serves_this_machine_alone_until_ctrl_c(tmp_path: Path) -> N
         _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert err == ""
+
+
+def test_a_sheet_that_could_not_be_written_is_not_there(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        code, _, err = export(run, tmp_path / "sheet.csv")
+    assert (code, list(tmp_path.glob("*.csv"))) == (2, [])
+    assert "No space left" in err
+    assert export(run, tmp_path / "sheet.csv")[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tuner.module import ChatTuner
+
+
+MOST_WORKERS = max(64, 4 * (os.cpu_count() or 1))  # each is a process of several hundred MiB
 
 
 class ConversationData(L.LightningDataModule):
@@ -63,6 +67,11 @@ class ConversationData(L.LightningDataModule):
         for key, value in (("num_workers", num_workers), ("seed", seed)):
             if value < 0:
                 raise UserError(f"data.{key}: {value} is not allowed; give 0 or more")
+        if num_workers > MOST_WORKERS:
+            raise UserError(
+                f"data.num_workers: {num_workers} is not allowed; give {MOST_WORKERS} or fewer, or "
+                "0 to build batches in the process that trains"
+            )
         self.source = source
         self.prompt = prompt or Chat()
         self.max_length = max_length

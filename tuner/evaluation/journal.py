@@ -17,7 +17,7 @@ PREFIX = ".answers-"
 class Journal:
     """Findings by name in a file of JSON lines, each written as soon as it is there.
 
-    A line that a kill has cut is taken away, with all that stands behind it.
+    A line that a kill has cut or a disk has changed is taken away, with all that stands behind it.
 
     Args:
         folder: of the comparison.
@@ -38,10 +38,10 @@ class Journal:
         whole = 0
         for line in self._file.read().splitlines(keepends=True):
             try:
-                name, value = json.loads(line)
-            except (TypeError, ValueError):
-                break
-            if not line.endswith(b"\n"):
+                name, value, written = json.loads(line)
+                if written != digest([name, value]) or not line.endswith(b"\n"):
+                    break
+            except (TypeError, ValueError, RecursionError):
                 break
             self.found[name] = value
             whole += len(line)
@@ -50,7 +50,8 @@ class Journal:
     def put(self, name: str, value: object) -> None:
         """Write down a finding: any JSON value."""
         self.found[name] = value
-        self._file.write(json.dumps([name, value]).encode("ascii") + b"\n")
+        line = json.dumps([name, value, digest([name, value])])
+        self._file.write(line.encode("ascii") + b"\n")
 
     def once(self, name: str, work: Callable[[], T]) -> T:
         """The finding of that name, worked out where it is not there yet."""

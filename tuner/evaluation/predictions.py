@@ -11,9 +11,11 @@ A row of predictions.jsonl:
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
+import socket
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -148,8 +150,13 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes UTF-8 text so that a reader, or a crash, never sees half a file.
 
     The temporary file lies in the same folder, as a rename is atomic only within one file system.
+    Those of processes of this machine that were killed go.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    own = f".{path.name}.{socket.gethostname()}."
+    for left in path.parent.glob(f"{glob.escape(own)}*.tmp"):
+        if not _lives(left.name.removeprefix(own).removesuffix(".tmp")):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{own}{os.getpid()}.tmp")
     try:
         # A lone surrogate has no UTF-8 form; its backslash form is also its JSON escape.
         with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
@@ -159,3 +166,14 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _lives(process: str) -> bool:
+    """Whether there is a process of that id."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from typing import TYPE_CHECKING
 
 from tuner.errors import UserError, nearest
+from tuner.evaluation.predictions import write_atomically
 from tuner.rating.desk import TIE, Desk
 from tuner.rating.items import rater_name
-from tuner.spreadsheet import guard, unguard
+from tuner.spreadsheet import MARK, guard, unguard
 from tuner.visible import visible
 from tuner.written import refuse_device
 
@@ -36,14 +39,14 @@ def write_sheet(file: Path, desk: Desk) -> int:
     Raises:
         UserError: the file is there already, or cannot be written.
     """
+    if os.path.lexists(file):
+        raise UserError(f"--export: {file} is there already; choose another name")
+    sheet = io.StringIO(newline="")
+    writer = csv.writer(sheet)
+    writer.writerow(guard(name) for name in _header(desk))
+    writer.writerows([guard(cell) for cell in row] for row in _rows(desk))
     try:
-        # Excel takes a file for UTF-8 only if it begins with the mark.
-        with file.open("x", encoding="utf-8-sig", errors="backslashreplace", newline="") as target:
-            writer = csv.writer(target)
-            writer.writerow(guard(name) for name in _header(desk))
-            writer.writerows([guard(cell) for cell in row] for row in _rows(desk))
-    except FileExistsError as error:
-        raise UserError(f"--export: {file} is there already; choose another name") from error
+        write_atomically(file, MARK + sheet.getvalue())
     except OSError as error:
         raise UserError(f"--export: cannot write {file}: {error.strerror}") from error
     return len(desk.items)
