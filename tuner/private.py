@@ -10,35 +10,50 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, cast
+from urllib.parse import quote, unquote
 
 from tuner.errors import UserError
 
 HIDDEN = "***"
 SHORTEST = 6  # characters of a value that is looked for: shorter ones are parts of words
-# What a word in the name of an environment variable ends with that holds a secret, and what the
-# names of those end with that hold the place of one.
-WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "PASS", "PASSPHRASE")
-PLACES = ("PATH", "FILE", "DIR")
+# A word in the name of an environment variable that holds a secret, and what the names of those end
+# with that hold the place of one.
+WORD = re.compile(r"(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASS|PASSPHRASE|PWD)S?\d*$")
+PLACES = ("PATH", "FILE", "DIR", "PWD", "OLDPWD")
 NAMED = (
-    r"(?:api|access|private|secret)[_-]?key|secret|password|passwd|passphrase"
+    r"(?:api|access|private|secret)[_-]?key|secret|password|passwd|passphrase|pwd|jwt|credentials?"
     r"|(?:auth|access|hub|hf|api|bearer)[_-]token"
 )
-VALUE = r"(?!None\b|null\b|\*{3})[^\s'\",}]+"
+# The last word of a setting whose value is a secret; and of those that only look so.
+SETTING = re.compile(
+    rf"(?:^|[_-])(?:{NAMED}|token|pass|auth(?:orization|entication)?|sig(?:nature)?)$", re.I
+)
+NO_SECRET = re.compile(r"(?:^|_)(?:pad|eos|bos|unk|sep|cls|mask|stop)_token$")
+BARE = r"(?!-|None\b|null\b|\*{3})[^\s'\"}]*[^\s'\"},]"
+VALUE = rf"(?:'[^']+'|\"[^\"]+\"|{BARE})"
 # What is a secret by its form or the name before it, whoever gave it; the first group stays.
 FORMS = [
     # The login of an address: before an @, with or without a scheme, or cut off before the @.
-    re.compile(r"([A-Za-z][\w+.-]*:/{1,2})[^\s'\"<>]*(?=@)"),
+    re.compile(r"([A-Za-z][\w+.-]*:/{1,2})[^\s<>]*(?=@)"),
     re.compile(r"([A-Za-z][\w+.-]*:/{1,2})[^\s/@:'\"\[]*:(?!\d{1,5}\b)[^\s/'\"]+"),
     re.compile(r"()(?<![\w/])[\w.+-]+:[^\s@'\"/]+(?=@[\w\[])"),
-    re.compile(r"([?&][\w.-]*(?:token|key|secret|passw|signature)[\w-]*=)[^&\s'\"]+", re.I),
-    re.compile(rf"(--[\w.-]*token=){VALUE}", re.I),
-    re.compile(rf"((?:{NAMED})['\"]?\s*(?:[=:]|,\s*val=)\s*['\"]?){VALUE}", re.I),
+    re.compile(
+        r"([?&][\w.-]*(?:token|key|secret|passw|pwd|sig|auth|jwt|credential)[\w-]*=)[^&\s'\"]+",
+        re.I,
+    ),
+    re.compile(r"(\bhooks\.[\w.-]+/)[^\s'\"]+"),
+    re.compile(rf"(--[\w.-]*(?:token|{NAMED})[= ]){VALUE}", re.I),
+    re.compile(rf"((?:{NAMED})['\"]?\s*(?:[=:]|,\s*val=)\s*){VALUE}", re.I),
+    re.compile(r"((['\"])token\2\s*:\s*)(?!None\b|null\b|\*{3})(?:'[^']+'|\"[^\"]+\")", re.I),
+    re.compile(r"(\bauthorization['\"]?\s*[=:]\s*['\"]?\w+\s+)(?!\*{3})[^\s'\",}]+", re.I),
     re.compile(r"(\bBearer\s+)[\w.~+/=-]{6,}"),
-    re.compile(r"()\b(?:hf_[A-Za-z0-9]{8,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,})"),
+    re.compile(
+        r"()\b(?:hf_[A-Za-z0-9]{8,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{16,}"
+        r"|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|A[KS]IA[A-Z0-9]{16})"
+    ),
 ]
 
 
@@ -56,7 +71,8 @@ def without_secrets(text: str) -> str:
         text = form.sub(rf"\1{HIDDEN}", text)
     for value in sorted(set(_known()), key=len, reverse=True):
         if value in text:
-            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", HIDDEN, text)
+            begins = r"(?:(?<!\w)|(?<=\\[nrt]))"  # behind a line break that is told as \n, too
+            text = re.sub(rf"{begins}{re.escape(value)}(?!\w)", HIDDEN, text)
     return text
 
 
@@ -65,14 +81,15 @@ def _known() -> Iterable[str]:
     for name, value in os.environ.items():
         given: list[str] = []
         words = name.upper().split("_")
-        if any(word.endswith(WORDS) for word in words) and words[-1] not in PLACES:
+        if any(map(WORD.search, words)) and words[-1] not in PLACES:
             given = [value.strip()]
         if "@" in value and not any(map(str.isspace, value)):  # a proxy may have no scheme
             login = value.rpartition("://")[2].rpartition("@")[0]
             given += [login, login.partition(":")[2]] if ":" in login else [login]
             given.append(base64.b64encode(unquote(login).encode()).decode())
         for one in given:
-            yield from (form for form in (one, unquote(one)) if len(form) >= SHORTEST)
+            forms = (one, unquote(one), quote(one, safe=""), repr(one)[1:-1])
+            yield from (form for form in forms if len(form) >= SHORTEST)
 
 
 def refuse_secrets(settings: Iterable[tuple[str, Any]]) -> None:
@@ -86,7 +103,7 @@ def refuse_secrets(settings: Iterable[tuple[str, Any]]) -> None:
     """
     for key, value in settings:
         said = f"{key}={value}"
-        if without_secrets(said) != said:
+        if without_secrets(said) != said or _names_secret(key, value):
             raise UserError(
                 f"{key}: holds a login, a key or a token, which the run's config.yaml would show "
                 "to everybody. Allowed: a value without; give secrets by the environment "
@@ -94,8 +111,25 @@ def refuse_secrets(settings: Iterable[tuple[str, Any]]) -> None:
             )
 
 
+def _names_secret(key: str, value: Any) -> bool:
+    """Whether a setting, or one within it, is called as secrets are and holds a text."""
+    if isinstance(value, Mapping):
+        inner = cast("Mapping[Any, Any]", value)
+        return any(_names_secret(str(name), one) for name, one in inner.items())
+    if isinstance(value, list | tuple):
+        return any(_names_secret(key, one) for one in cast("Iterable[Any]", value))
+    name = key.rpartition(".")[2]
+    found = SETTING.search(name) and not NO_SECRET.search(name)
+    return bool(found and isinstance(value, str) and value.strip())
+
+
 class _Record(logging.LogRecord):
     """What a library logs: the client of the hub, for one, tells whole addresses."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.exc_info:  # formatters take the text that is there
+            self.exc_text = without_secrets("".join(traceback.format_exception(*self.exc_info)))
 
     def getMessage(self) -> str:
         return without_secrets(super().getMessage())

@@ -86,6 +86,7 @@ def start(module: str, args: Sequence[str] | None = None) -> int:
         main = import_module(module).main
     except KeyboardInterrupt:  # the libraries take seconds
         return 130
+    keep_private()  # once more: Lightning has put a format of its own for warnings
     gc.freeze()
     gc.enable()
     return main(args)

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from several import COMMANDS
@@ -35,7 +36,19 @@ CANARY = "cAnArY"
         "--trainer.logger.init_args.api_key=cAnArY",
         "trainer.logger={'api_key': 'cAnArY', 'mode': 'x'}",
         "NestedArg(key='api_key', val='cAnArY')",
-        "--model.hub_token cAnArY".replace(" ", "="),
+        "--model.hub_token=cAnArY",
+        "--trainer.callbacks.token cAnArY",
+        "--logger.api_key cAnArY",
+        "https://ann:pa'cAnArY@host/x",
+        "https://store.example/x?sv=1&sig=cAnArY&pwd=cAnArY",
+        "password='it is cAnArY'",
+        "passwd=a,cAnArY",
+        "{'token': 'cAnArY', 'x': 1}",
+        "{'Authorization': 'Basic cAnArY=='}",
+        "github_pat_cAnArYcAnArYcAnArY0",
+        "glpat-cAnArYcAnArYcAnArY",
+        "xoxb-123-cAnArYcAnArY",
+        "https://hooks.slack.com/services/T0/B0/cAnArY",
         "{'Authorization': 'Bearer cAnArYcAnArY'}",
         "password: cAnArY",
         "hf_cAnArYcAnArY",
@@ -63,6 +76,8 @@ def test_what_is_a_secret_by_its_form_is_hidden(text: str) -> None:
         "--samples.max_new_tokens=64 pad_token=<pad> tokens: 12",
         "stop token: </s>; the key 'x' stands twice",
         "write to joe@example.org",
+        "--data.source.token_column x --samples.max_new_tokens 64 the token: x",
+        "Basic usage: see https://host/x, and Authorization is needed",
     ],
 )
 def test_what_is_none_is_told(text: str) -> None:
@@ -78,6 +93,8 @@ def test_what_is_none_is_told(text: str) -> None:
         ("PGPASSWORD", "a+b(c$", "login a+b(c$ failed"),
         ("HTTPS_PROXY", "http://ann:p%40ssword@proxy:1", "ann and p@ssword, or p%40ssword"),
         ("ALL_PROXY", "ann:hunter@proxy:1", "no scheme: hunter"),
+        ("OPENAI_API_KEY2", "0123456789abcdef", "line\\n0123456789abcdef"),
+        ("HF_TOKENS", "odd/one two", "x=odd%2Fone%20two"),
         ("HTTP_PROXY", "http://ann:hunter@p", base64.b64encode(b"ann:hunter").decode()),
     ],
 )
@@ -87,7 +104,16 @@ def test_values_of_the_environment_are_hidden(
     assert without_secrets(said) == said
     monkeypatch.setenv(name, value)
     told = without_secrets(said)
-    for secret in ("0123456789abcdef", "odd one", "a+b(c", "p@ssw", "p%40ssw", "hunter", "YW5u"):
+    for secret in (
+        "0123456789abcdef",
+        "odd one",
+        "odd%2Fone",
+        "a+b(c",
+        "p@ssw",
+        "p%40ssw",
+        "hunter",
+        "YW5u",
+    ):
         assert secret not in told
 
 
@@ -97,6 +123,27 @@ def test_the_place_of_a_secret_and_parts_of_words_are_none(monkeypatch: pytest.M
     monkeypatch.setenv("B_KEY", "secret")
     text = "/home/ann/token lora secretary"
     assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.callbacks", [{"class_path": "Ping", "init_args": {"token": "cAnArY"}}]),
+        ("trainer.callbacks.init_args.auth", "cAnArY"),
+        ("x.headers", {"authorization": "cAnArY"}),
+        ("x.login", {"user": "ann", "pwd": "cAnArY"}),
+        ("x.logins", {"api_key": ["cAnArY"]}),
+    ],
+)
+def test_settings_that_are_called_as_secrets_are_refused(key: str, value: Any) -> None:
+    with pytest.raises(UserError, match="holds a login, a key or a token") as caught:
+        refuse_secrets([("other", 1), (key, value)])
+    assert CANARY not in str(caught.value)
+
+
+def test_settings_that_only_look_so_are_taken() -> None:
+    names = {"pad_token": "<pad>", "key": None, "prng_key": 0, "token_column": "x", "author": "a"}
+    refuse_secrets([("data.prompt", names), ("lr_scheduler.monitor", "val_loss")])
 
 
 @pytest.fixture
@@ -114,6 +161,11 @@ def test_logs_warnings_and_tracebacks_are_hidden_too(
 ) -> None:
     logging.getLogger("any").warning("GET %s failed", "https://ann:cAnArY@host/")
     assert "https://***@host/ failed" in caplog.text
+    try:
+        raise KeyError("https://ann:cAnArY@host/")
+    except KeyError:
+        logging.getLogger("any").exception("it failed")
+    assert "KeyError: 'https://***@host/'" in caplog.text
     told = warnings.formatwarning("https://ann:cAnArY@host/", UserWarning, "x.py", 1, "")
     assert "https://***@host/" in told
     try:
