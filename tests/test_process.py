@@ -35,6 +35,8 @@ def test_what_the_user_can_mend_is_2_and_one_line(
 ) -> None:
     assert raising(UserError("data.path: no such file")) == 2
     assert capsys.readouterr().err == "error: data.path: no such file\n"
+    assert raising(UserError("no such tensor: \x1b]0;title\x07 \u202e")) == 2
+    assert capsys.readouterr().err == "error: no such tensor: \\x1b]0;title\\x07 \\u202e\n"
     monkeypatch.setenv("TUNER_DEBUG", "1")
     assert raising(UserError("data.path: no such file")) == 2
     assert "Traceback" in capsys.readouterr().err

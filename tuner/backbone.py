@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from os.path import exists, expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuner.errors import UserError
+from tuner.errors import UserError, intact
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +118,7 @@ def load_base(
     from transformers import AutoModelForCausalLM
 
     config = load_config(base, revision)
+    _refuse_outside(Path(locate(base)))
     options: dict[str, Any] = {"revision": revision, "dtype": dtype or "auto", **NO_CODE}
     options["use_safetensors"] = True
     if quantize is not None:
@@ -137,6 +139,22 @@ def load_base(
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False).eval()
+
+
+def _refuse_outside(folder: Path) -> None:
+    """Make sure that a base's list of files names files of its folder, which alone are hashed.
+
+    Raises:
+        UserError: it does not.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    with intact(index):
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        outside = sorted(name for name in files if Path(name).name != name)
+    if outside:
+        raise UserError(f"model.base: {index} names {outside[0]!r}, which is not in its folder")
 
 
 @contextmanager
@@ -179,7 +197,9 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> Any:
 
     refuse_pickle(folder)
     try:
-        return PeftModel.from_pretrained(base, str(folder)).eval()  # pyright: ignore[reportArgumentType]
+        with _no_pickle():  # an adapter can name another file to begin with
+            made: Any = PeftModel.from_pretrained(base, str(folder))  # pyright: ignore[reportArgumentType]
+        return made.eval()
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # peft, safetensors and torch each raise their own

@@ -46,7 +46,7 @@ from tuner.module import ChatTuner
 from tuner.parser import Parser
 from tuner.private import refuse_secrets
 from tuner.process import follow_parent, run
-from tuner.runs import claim_for_all, find_checkpoint
+from tuner.runs import claim_for_all, find_checkpoint, inside
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
@@ -237,9 +237,9 @@ class TunerCLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Replies go beside the checkpoint that gives them, or beside the runs of the name."""
-        self.before_validate()
         config = self.config["predict"]
-        folder = Path(config.trainer.default_root_dir or ".") / config.name
+        folder = inside(Path(config.trainer.default_root_dir or "."), config.name)
+        self.before_validate()
         if config.ckpt_path:
             folder = Path(str(config.ckpt_path)).resolve().parent.parent
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tuner.errors import UserError
 from tuner.lost import RESUME, lost_process, when_gone
 from tuner.private import keep_private, without_secrets
+from tuner.visible import visible
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -239,7 +240,7 @@ def _said(message: str, *, by_all: bool = False) -> int:
         print(without_secrets(traceback.format_exc()), file=sys.stderr)
     # Every device finds the same mistake, but what became of one of them each sees for itself.
     if by_all or os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {without_secrets(message)}", file=sys.stderr)
+        print(f"error: {visible(without_secrets(message))}", file=sys.stderr)
     return 2
 
 

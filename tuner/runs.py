@@ -32,11 +32,6 @@ def claim(root: Path, name: str) -> Path:
     Raises:
         UserError: the name is no plain file name, or the folder cannot be written.
     """
-    if not NAME.fullmatch(name):
-        raise UserError(
-            f"name: '{name}' is not allowed; use letters, digits, '.', '_' and '-', starting with "
-            "a letter or digit"
-        )
     try:
         inside(root, name).mkdir(parents=True, exist_ok=True)
         number = max(_versions(root / name), default=-1) + 1
@@ -69,8 +64,13 @@ def inside(root: Path, name: str) -> Path:
     """The folder of a name.
 
     Raises:
-        UserError: it is a link that leads out of the root.
+        UserError: it is no plain file name, or a link that leads out of the root.
     """
+    if not NAME.fullmatch(name):
+        raise UserError(
+            f"name: '{name}' is not allowed; use letters, digits, '.', '_' and '-', starting with "
+            "a letter or digit"
+        )
     folder = root / name
     if not folder.resolve().is_relative_to(root.resolve()):
         raise UserError(f"name: {folder} is a link that leads out of {root}; take another name")

@@ -343,6 +343,33 @@ def test_an_adapter_of_another_head_or_base_is_refused(
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("adapter_config.json", '{"peft_type": '),
+        ("adapter_config.json", '{"peft_type": "EVIL"}'),
+        ("adapter_config.json", '{"peft_type": null}'),
+        ("adapter_config.json", "[]"),
+        ("adapter_model.safetensors", "no safetensors"),
+    ],
+)
+def test_a_damaged_adapter_is_refused(
+    file: str,
+    content: str,
+    command: Callable[..., list[str]],
+    tiny_base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, model = made("LoRA", tiny_base, "float32")
+    one.save(model, tmp_path / "adapter")
+    (tmp_path / "adapter" / file).write_text(content)
+    start = f"--model.init_adapter={tmp_path / 'adapter'}"
+    assert main(command("fit", "--model.head=LoRA", start)) == 2
+    assert "model.init_adapter: the adapter in" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
 def test_gradients_are_the_same_after_a_validation(quantize: str) -> None:
     _, model = made("LoRA", PICO, quantize, dropout=0.0)

@@ -13,6 +13,7 @@ from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from comparisons import HOSTILE, SYSTEMS, Server, begin, start_server, write_comparison
@@ -136,6 +137,8 @@ def test_what_is_not_of_the_form_is_refused(
     if status != 200:
         assert len(store.ratings()) == before
     assert server.ask("/item/7", good)[0] == 400
+    for number in ("0", "-1", "x", "9" * 5000, "\u0661"):  # the last one is a digit, in Arabic
+        assert server.ask(f"/item/{quote(number)}", good)[0] == 400
     assert server.ask("/item/1", b"rater=%ff&kind=score")[0] == 400
     assert server.ask("/item/1", b"&".join([b"a=1"] * 1000))[0] == 400
 

@@ -110,6 +110,35 @@ def test_weights_of_an_adapter_are_no_pickle(
     assert not ran.exists()
 
 
+def test_an_adapter_begins_with_no_other_file(
+    base: Path, tmp_path: Path, fit: Callable[..., Path], ran: Path
+) -> None:
+    """One of peft's methods reads its first weights from a file that its settings name."""
+    adapter = (
+        fit("--model.head=PromptTuning", "--data.max_length=64", "--trainer.max_steps=1")
+        / "adapter"
+    )
+    (other := tmp_path / "other.bin").touch()
+    torch.save({"prompt_embeddings": torch.zeros(1)}, other)
+    change(
+        adapter / "adapter_config.json",
+        peft_type="MULTITASK_PROMPT_TUNING",
+        prompt_tuning_init="EXACT_SOURCE_TASK",
+        prompt_tuning_init_state_dict_path=str(other),
+    )
+    with pytest.raises(UserError, match="this is no safetensors file"):
+        load_adapter(load_base(str(base)), adapter)
+
+
+def test_a_base_is_of_one_folder(base: Path, tmp_path: Path) -> None:
+    weights = load_file(base / "model.safetensors")
+    (base / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    listed = {"metadata": {}, "weight_map": dict.fromkeys(weights, "../outside.safetensors")}
+    (base / "model.safetensors.index.json").write_text(json.dumps(listed))
+    with pytest.raises(UserError, match="which is not in its folder"):
+        load_base(str(base))
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["known type", "unknown type"])
 @pytest.mark.parametrize("what", ["config", "tokenizer"])
 def test_code_beside_a_model_is_not_run(what: str, known: bool, base: Path, ran: Path) -> None:

@@ -31,6 +31,17 @@ def everything(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
+def test_replies_stay_among_the_runs(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    options = command("predict")
+    (tmp_path / "away").mkdir()
+    (root := tmp_path / "logs").mkdir()
+    (root / "link").symlink_to(tmp_path / "away")
+    before = everything(tmp_path)
+    for name in ("../escaped", str(tmp_path / "absolute"), "link"):
+        assert fit_main([*options, f"--name={name}"]) == 2
+    assert everything(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_run_or_sweep_has_a_plain_name(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -149,6 +149,17 @@ def test_controls_of_a_text_do_not_reach_the_terminal(
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
 
 
+def test_names_of_the_data_are_no_markup(
+    command: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[dict[str, Any]] = [{"prompt": f"word {n}", "completion": "x"} for n in range(20)]
+    path = tmp_path / "names.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"[/b]": 1, "x[red]": 2}]))
+    args = command("fit", f"--data.source.path={path}")[1:]
+    assert main([*args, "--rows=1", "--data.curation.near_duplicates=keep"]) == 0
+    assert "[/b]" in capsys.readouterr().out
+
+
 def test_histogram_counts_every_row_once() -> None:
     lengths = [3, 3, 4, 9, 50, 51, 120, 120, 120]
     bins = histogram(lengths)

@@ -144,8 +144,13 @@ def _start_from(folder: Path, model: Any) -> None:
     from peft.utils import load_peft_weights
 
     refuse_pickle(folder)
-    there, here = PeftConfig.from_pretrained(str(folder)), model.peft_config["default"]
+    here = model.peft_config["default"]
     where = f"model.head, model.init_adapter: the adapter in {folder}"
+    try:
+        there = PeftConfig.from_pretrained(str(folder))
+        weights = load_peft_weights(str(folder), device="cpu")
+    except Exception as error:  # peft, json and safetensors each raise their own
+        raise UserError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
     if there.peft_type != here.peft_type:
         raise UserError(f"{where} is {there.peft_type}, but the head {here.peft_type}")
     theirs, ours = there.to_dict(), here.to_dict()
@@ -153,7 +158,7 @@ def _start_from(folder: Path, model: Any) -> None:
         if theirs.get(key) != ours[key]:
             raise UserError(f"{where} has {key} {theirs.get(key)}, but the head {ours[key]}")
     try:
-        loaded = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
+        loaded = set_peft_model_state_dict(model, weights)
         lost = [*loaded.unexpected_keys]
         lost += [
             n for n, p in model.named_parameters() if p.requires_grad and n in loaded.missing_keys

@@ -91,7 +91,7 @@ class Pages:
 
     def item(self, request: Request) -> Response:
         """Show an item."""
-        desk, number = self._desk(request), request.path_params["number"]
+        desk, number = self._desk(request), _number(request)
         if not 1 <= number <= len(desk.items):
             raise HTTPException(404, "there is no such item")
         item = desk.items[number - 1]
@@ -118,7 +118,7 @@ class Pages:
             )
             fields = {key: values[-1] for key, values in pairs.items()}
             desk = self._desk_of(fields["rater"])
-            number = request.path_params["number"]
+            number = _number(request)
             rating = self._rating(desk, number, fields)
         except (KeyError, IndexError, ValueError, UserError) as error:
             raise HTTPException(400, str(error)) from error
@@ -173,8 +173,8 @@ def build_app(
     return Starlette(
         routes=[
             Route("/", pages.start),
-            Route("/item/{number:int}", pages.item),
-            Route("/item/{number:int}", pages.save, methods=["POST"]),
+            Route("/item/{number}", pages.item),
+            Route("/item/{number}", pages.save, methods=["POST"]),
             Route("/done", pages.finished),
             Mount("/static", StaticFiles(packages=[("tuner.rating", "static")])),
         ],
@@ -185,3 +185,9 @@ def build_app(
         ],
         exception_handlers={HTTPException: pages.failed, UserError: pages.failed},
     )
+
+
+def _number(request: Request) -> int:
+    """The number of the item in a request's path; 0, which no item has, where it is none."""
+    said: str = request.path_params["number"]
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0

@@ -126,22 +126,21 @@ def _print(shown: Shown, curated: Curated, card: dict[str, Any], split: str) -> 
     console = Console(highlight=False)
     for record, cut in shown:
         loss = sum(piece.loss for piece in cut)
-        console.print(
-            f"\n[bold]{record['id']}[/bold] {len(cut)} tokens, {loss} with loss", highlight=False
-        )
+        line = Text("\n").append(visible(str(record["id"])), "bold")
+        console.print(line.append(f" {len(cut)} tokens, {loss} with loss"))
         line = Text()
         for place, piece in enumerate(cut):
             style = ("black on green", "black on bright_green") if piece.loss else ("dim", "")
             line.append(visible(piece.text), "black on red" if piece.special else style[place % 2])
         console.print(line)
-    console.print(f"\n{_summary(curated, card, split)}")
+    console.print(f"\n{_summary(curated, card, split)}", markup=False)
     table = Table("tokens a row", "rows", "", box=None)
     for row in histogram(curated.encoded[split].lengths.tolist()):
         table.add_row(row[0], f"{row[1]:,}", row[2])
     console.print(table)
     console.print("green: learned; red: control tokens; the rest is read only")
     for warning in warnings(card):
-        console.print(f"[yellow]warning[/yellow] {warning}")
+        console.print(Text("warning ", "yellow").append(visible(warning), "default"))
 
 
 def _page(shown: Shown, curated: Curated, card: dict[str, Any], split: str) -> str:
