@@ -16,7 +16,11 @@ setup: $(DONE)  ## make .venv and install the pinned packages
 locked:  ## the same from requirements.lock: every file but that of torch has a known hash
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
+# One package comes as source alone: it is built by what is locked, not by what pip would fetch.
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/builds
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement .venv/builds
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation \
+		--requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $(DONE)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -89,3 +91,19 @@ def test_releases_that_carried_an_attack_cannot_be_resolved(name: str) -> None:
         for version in (*SPOILT, "2.6.4", "2.6.5", "2.6.6rc1", "2.6.6.dev0", "2.5.0", "1.9.5"):
             assert not one.specifier.contains(version, prereleases=True), version
         assert one.specifier.contains("2.6.6")
+
+
+def test_nothing_is_built_by_what_is_not_locked(tmp_path: Path) -> None:
+    """Else pip would fetch the tools that build a package without looking at their hashes."""
+    made = subprocess.run(
+        ["make", "--dry-run", "locked"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.replace("\\\n", " ")
+    installs = [line for line in made.splitlines() if "pip install" in line]
+    builds = [line for line in installs if "torch" not in line and ".venv/builds" not in line]
+    assert len(builds) == 2, "the lock and this project"
+    assert all("--no-build-isolation" in line for line in builds)
+    (extract,) = [line for line in made.splitlines() if line.strip().startswith("sed ")]
+    command = extract.strip().replace(".venv/builds", str(tmp_path / "builds"))
+    subprocess.run(command, shell=True, cwd=ROOT, check=True)
+    assert (tmp_path / "builds").read_text().split()[0] == f"setuptools=={LOCK['setuptools']}"
+    assert "--hash=sha256:" in (tmp_path / "builds").read_text()
