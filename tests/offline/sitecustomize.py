@@ -4,13 +4,15 @@ import os
 import sys
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
+SENDS = ("socket.connect", "socket.sendto", "socket.sendmsg")
+ASKS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 
 
 def local_only(event: str, given: tuple[object, ...]) -> None:
     """Refuse, and note where it is asked for, each way to another machine."""
-    if event not in ("socket.connect", "socket.sendto", "socket.getaddrinfo"):
+    if event not in SENDS + ASKS:
         return
-    address = given[0] if event == "socket.getaddrinfo" else given[1]
+    address = given[0] if event in ASKS else given[1]
     host = address[0] if isinstance(address, tuple) else address
     known = (*LOCAL, None, "", "0.0.0.0", "::", os.uname().nodename)
     if isinstance(host, bytes):
@@ -20,7 +22,7 @@ def local_only(event: str, given: tuple[object, ...]) -> None:
     if os.environ.get("TUNER_TESTS_NOTES"):
         with open(os.environ["TUNER_TESTS_NOTES"], "a", encoding="utf-8") as notes:
             notes.write(f"{event} {host}\n")
-    if event != "socket.getaddrinfo":
+    if event in SENDS:
         raise OSError(f"the tests are offline, but something connects to {address}")
 
 

@@ -56,6 +56,12 @@ def test_a_process_of_the_tests_stays_on_this_machine(tmp_path: Path) -> None:
     tried = away.replace("\n", "\ntry:\n ") + "\nexcept OSError: pass"
     asked = called(tried, [], tmp_path)
     assert asked == ["socket.getaddrinfo 192.0.2.1", "socket.connect 192.0.2.1"]
+    for send in ("sendmsg([b'x'], [], 0, to)", "sendto(b'x', to)"):
+        datagram = "import socket\nto = ('192.0.2.1', 9)\n"
+        datagram += f"socket.socket(socket.AF_INET, socket.SOCK_DGRAM).{send}"
+        run = [sys.executable, "-c", datagram]
+        done = subprocess.run(run, capture_output=True, text=True, check=False)
+        assert "the tests are offline" in done.stderr
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.soak)])

@@ -172,6 +172,9 @@ def test_an_embedder_is_read_likewise(
     base: Path, ran: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(base))
+    change(base / "config.json", attn_implementation="someone/kernel")
+    _, model = Semantic()._load()  # pyright: ignore[reportPrivateUsage]
+    assert model.config._attn_implementation == "eager"
     (base / "model.safetensors").unlink()
     (base / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(ran)))
     with pytest.raises(UserError, match=VARIABLE):

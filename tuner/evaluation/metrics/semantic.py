@@ -96,10 +96,10 @@ class Semantic(Metric):
 
             try:
                 tokenizer = AutoTokenizer.from_pretrained(name, padding_side="right", **NO_CODE)
-                model = AutoModel.from_pretrained(
-                    name, dtype="float32", use_safetensors=True, **NO_CODE
-                ).eval()
-            except (OSError, ValueError) as error:
+                # Its configuration could ask for attention by code of the hub.
+                options = {"attn_implementation": "eager", "use_safetensors": True, **NO_CODE}
+                model = AutoModel.from_pretrained(name, dtype="float32", **options).eval()
+            except Exception as error:  # the clients and the models raise their own
                 first = (str(error).strip().splitlines() or [""])[0]
                 raise UserError(
                     f"{VARIABLE}: cannot load the embedding model '{name}' ({first}). Check the "
