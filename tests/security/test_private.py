@@ -177,6 +177,27 @@ def test_logs_warnings_and_tracebacks_are_hidden_too(
     assert CANARY not in caplog.text + told + error
 
 
+ODD = f"""
+import logging, warnings
+import lightning.pytorch
+def main(args):
+    warnings.warn_explicit("https://ann:{CANARY}@host/", UserWarning, lightning.pytorch.__file__, 1)
+    logging.getLogger("any").warning("https://ann:{CANARY}@host/")
+    raise ValueError("https://ann:{CANARY}@host/")
+"""
+
+
+def test_a_command_is_private_from_its_start(tmp_path: Path) -> None:
+    """Lightning puts a format of its own for the warnings of its files."""
+    (tmp_path / "odd.py").write_text(ODD)
+    code = "from tuner.process import start; start('odd')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.count("https://***@host/") == 4, "the last one is also in the source"
+    assert CANARY not in done.stderr
+
+
 LOGIN = f"https://ann:{CANARY}@host/x"
 
 
