@@ -97,7 +97,8 @@ def test_the_page_holds_the_text_and_no_markup_of_the_data(
     arguments: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
-    assert main(arguments("--rows=all", "--data.test_size=0", f"--html={page}")) == 0
+    whole = ("--rows=all", "--data.val_size=0", "--data.test_size=0")
+    assert main(arguments(*whole, f"--html={page}")) == 0
     capsys.readouterr()
 
     class Spans(HTMLParser):
@@ -115,6 +116,8 @@ def test_the_page_holds_the_text_and_no_markup_of_the_data(
     assert "b" not in spans.tags
     assert "<b>bold</b> & [red]rich[/red]" in spans.text
     assert 'class="loss special"' in page.read_text(encoding="utf-8")
+    assert "\\x07" in spans.text
+    assert not {"\u202e", "\u0007"} & {*page.read_text(encoding="utf-8")}
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,11 @@ def _print(shown: Shown, curated: Curated, card: dict[str, Any], split: str) -> 
 
 
 def _page(shown: Shown, curated: Curated, card: dict[str, Any], split: str) -> str:
-    environment = Environment(loader=PackageLoader("tuner.tools", "."), autoescape=True)
+    environment = Environment(
+        loader=PackageLoader("tuner.tools", "."),
+        autoescape=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
+    )
     return environment.get_template("preview.html.j2").render(
         shown=shown,
         summary=_summary(curated, card, split),
