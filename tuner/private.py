@@ -22,7 +22,8 @@ SHORTEST = 6  # characters of a value that is looked for: shorter ones are parts
 # A word in the name of an environment variable that holds a secret, and what the names of those end
 # with that hold the place of one.
 WORD = re.compile(r"(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASS|PASSPHRASE|PWD)S?\d*$")
-PLACES = ("PATH", "FILE", "DIR", "PWD", "OLDPWD")
+PLACES = ("PATH", "FILE", "DIR")
+FOLDERS = ("PWD", "OLDPWD")  # of the shell, where it is
 NAMED = (
     r"(?:api|access|private|secret)[_-]?key|secret|password|passwd|passphrase|pwd|jwt|credentials?"
     r"|(?:auth|access|hub|hf|api|bearer)[_-]token"
@@ -81,7 +82,7 @@ def _known() -> Iterable[str]:
     for name, value in os.environ.items():
         given: list[str] = []
         words = name.upper().split("_")
-        if any(map(WORD.search, words)) and words[-1] not in PLACES:
+        if any(map(WORD.search, words)) and words[-1] not in PLACES and name not in FOLDERS:
             given = [value.strip()]
         if "@" in value and not any(map(str.isspace, value)):  # a proxy may have no scheme
             login = value.rpartition("://")[2].rpartition("@")[0]

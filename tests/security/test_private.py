@@ -94,6 +94,7 @@ def test_what_is_none_is_told(text: str) -> None:
         ("HTTPS_PROXY", "http://ann:p%40ssword@proxy:1", "ann and p@ssword, or p%40ssword"),
         ("ALL_PROXY", "ann:hunter@proxy:1", "no scheme: hunter"),
         ("OPENAI_API_KEY2", "0123456789abcdef", "line\\n0123456789abcdef"),
+        ("MYSQL_PWD", "0123456789abcdef", "login 0123456789abcdef failed"),
         ("HF_TOKENS", "odd/one two", "x=odd%2Fone%20two"),
         ("HTTP_PROXY", "http://ann:hunter@p", base64.b64encode(b"ann:hunter").decode()),
     ],

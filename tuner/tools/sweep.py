@@ -15,7 +15,7 @@ from tuner.errors import UserError
 from tuner.parser import Parser
 from tuner.private import without_secrets
 from tuner.process import held_back, run
-from tuner.runs import NAME, inside
+from tuner.runs import inside
 from tuner.sweep.definition import Definition
 from tuner.sweep.reading import read_definition
 
@@ -86,10 +86,8 @@ def sweep(args: Sequence[str]) -> None:
     from tuner.sweep.worker import work
 
     name = options.name or options.file.stem
-    if not NAME.fullmatch(name):
-        raise UserError(f"--name: '{name}' is not allowed; use letters, digits, '.', '_' and '-'")
-    check(definition)
     folder = inside(options.logs / "sweeps", name)
+    check(definition)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
