@@ -299,7 +299,7 @@ def test_a_mistake_in_the_sweep_is_told_before_the_first_run(refused: Any) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--name=a/b"], "--name: 'a/b'"),
+        (["--name=a/b"], "name: 'a/b' is not allowed"),
         (["--seeds", "one"], "seeds: 'one' is not allowed"),
         (["--seed_everything=3"], "use seeds"),
         (["--seed", "3"], "seed: is set by the sweep; use seeds"),
