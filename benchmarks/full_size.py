@@ -51,7 +51,8 @@ def write_base(folder: Path) -> int:
     """A model of TinyLlama's shape with random weights and pico's tokenizer; its size."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tuner.backbone import PICO, load_tokenizer
+    from tuner.backbone import load_tokenizer
+    from tuner.weights import PICO
 
     load_tokenizer("pico").save_pretrained(folder)
     ids = json.loads((PICO / "config.json").read_text(encoding="utf-8"))

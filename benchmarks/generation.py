@@ -29,7 +29,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tuner.attention import attend_by_row
-from tuner.backbone import PICO, context_length, load_tokenizer
+from tuner.backbone import context_length, load_tokenizer
 from tuner.data.encode import encode_header
 from tuner.data.example import Example, Message
 from tuner.data.prompts.chat import Chat
@@ -40,6 +40,7 @@ from tuner.evaluation.systems import System
 from tuner.generate import generate, stop_ids
 from tuner.plugins import subclasses
 from tuner.tools.compare import BATCH_SIZE
+from tuner.weights import PICO
 
 PROMPT = Chat()
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

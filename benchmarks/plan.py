@@ -20,7 +20,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from tuner.backbone import PICO
+from tuner.weights import PICO
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINTING = "--model.gradient_checkpointing=true"

@@ -153,7 +153,7 @@ def held_back_loss(base: str, adapter: str, folder: Path) -> float:
 
 def case(name: str, file: str | None, precision: str, args: argparse.Namespace) -> dict[str, Any]:
     """All runs of one set and precision."""
-    from tuner.backbone import locate
+    from tuner.weights import locate
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

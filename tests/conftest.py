@@ -121,7 +121,7 @@ def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def make_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a base folder: a small random model behind the tokenizer of pico."""
-    from tuner.backbone import PICO
+    from tuner.weights import PICO
 
     def make(dtype: str = "float32", seed: int = 0, **more: Any) -> Path:
         import torch

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tuner.backbone import PICO, Quantize, load_base, load_tokenizer, locate, weights_hash
+from tuner.backbone import Quantize, load_base, load_tokenizer
 from tuner.errors import UserError
+from tuner.weights import PICO, locate, weights_hash
 
 
 def test_places() -> None:

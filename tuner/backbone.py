@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Generator
-from contextlib import contextmanager
-from os.path import exists, expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tuner.errors import UserError, intact
+from tuner.errors import UserError
+from tuner.weights import locate, no_pickle, refuse_outside, refuse_pickle
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-PICO = Path(__file__).parent / "assets" / "pico"
-ADAPTER = "adapter_model.safetensors"
 # Code that comes with a model is never run, and nobody is asked whether it may be.
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 Quantize = Literal["nf4", "int8"]
-
-
-def locate(base: str) -> str:
-    """Where the base is loaded from: the folder of `pico`, a folder as it is, or a hub id."""
-    if base == "pico":
-        return str(PICO)
-    folder = Path(expanduser(base))  # of no such user, it stays as it is
-    if exists(folder):
-        return str(folder)
-    if base.startswith((".", "/", "~")):
-        raise UserError(f"model.base: no such folder: {base}. Allowed: a folder, a hub id, or pico")
-    return base
 
 
 def load_tokenizer(base: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -64,11 +46,13 @@ def load_config(base: str, revision: str | None = None) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(locate(base), revision=revision, **NO_CODE)
     except Exception as error:  # the clients raise their own and their HTTP library's errors
         raise _not_loaded(base, "configuration", error) from error
-    if "/" in str(wanted := getattr(config, "_attn_implementation", None)):
-        raise UserError(
-            f"model.base: the configuration of '{base}' asks for attention by code of the hub "
-            f"({wanted}), which is not run. Remove attn_implementation from its config.json"
-        )
+    parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    for wanted in (getattr(part, "_attn_implementation", None) for part in parts):
+        if "/" in str(wanted):
+            raise UserError(
+                f"model.base: the configuration of '{base}' asks for attention by code of the hub "
+                f"({wanted}), which is not run. Remove attn_implementation from its config.json"
+            )
     return config
 
 
@@ -118,7 +102,7 @@ def load_base(
     from transformers import AutoModelForCausalLM
 
     config = load_config(base, revision)
-    _refuse_outside(Path(locate(base)))
+    refuse_outside(Path(locate(base)))
     options: dict[str, Any] = {"revision": revision, "dtype": dtype or "auto", **NO_CODE}
     options["use_safetensors"] = True
     if quantize is not None:
@@ -128,7 +112,7 @@ def load_base(
         if from_scratch:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, **NO_CODE)
         else:
-            with _no_pickle():
+            with no_pickle():
                 model = AutoModelForCausalLM.from_pretrained(locate(base), **options)
     except Exception as error:  # see load_tokenizer
         raise _not_loaded(base, "model", error) from error
@@ -139,37 +123,6 @@ def load_base(
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False).eval()
-
-
-def _refuse_outside(folder: Path) -> None:
-    """Make sure that a base's list of files names files of its folder, which alone are hashed.
-
-    Raises:
-        UserError: it does not.
-    """
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    with intact(index):
-        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        outside = sorted(name for name in files if Path(name).name != name)
-    if outside:
-        raise UserError(f"model.base: {index} names {outside[0]!r}, which is not in its folder")
-
-
-@contextmanager
-def _no_pickle() -> Generator[None]:
-    """Refuse files that are no safetensors, although a base's list of files may name them."""
-    import torch
-
-    def refuse(*_: object, **__: object) -> None:
-        raise ValueError("this is no safetensors file")
-
-    before, torch.load = torch.load, refuse
-    try:
-        yield
-    finally:
-        torch.load = before
 
 
 def _quantization(quantize: Quantize, dtype: torch.dtype | None) -> Any:
@@ -197,7 +150,7 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> Any:
 
     refuse_pickle(folder)
     try:
-        with _no_pickle():  # an adapter can name another file to begin with
+        with no_pickle():  # an adapter can name another file to begin with
             made: Any = PeftModel.from_pretrained(base, str(folder))  # pyright: ignore[reportArgumentType]
         return made.eval()
     except torch.OutOfMemoryError:
@@ -205,46 +158,6 @@ def load_adapter(base: PreTrainedModel, folder: Path) -> Any:
     except Exception as error:  # peft, safetensors and torch each raise their own
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{folder}: cannot load the adapter: {reason}") from error
-
-
-def refuse_pickle(folder: Path) -> None:
-    """Make sure that an adapter has its weights in a safetensors file.
-
-    Otherwise peft would load a pickle, or ask the hub for a model of the folder's name.
-
-    Raises:
-        UserError: it has none.
-    """
-    if not (folder / ADAPTER).is_file():
-        raise UserError(f"{folder} has no {ADAPTER}; weights in other files are not loaded")
-
-
-def weights_hash(base: str, revision: str | None = None) -> str | None:
-    """SHA-256 over the base's safetensors files, in name order; None where there are none.
-
-    Hub files are looked up in the local cache, so call it after loading.
-    """
-    folder = Path(locate(base))
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        try:
-            folder = Path(
-                snapshot_download(
-                    base,
-                    revision=revision,
-                    allow_patterns=["*.safetensors"],
-                    local_files_only=True,
-                )
-            )
-        except Exception:  # not in the cache as a whole: no hash rather than a wrong one
-            return None
-    files = sorted(folder.glob("*.safetensors"))
-    total = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest() if files else None
 
 
 def _not_loaded(base: str, what: str, error: Exception) -> UserError:

@@ -13,13 +13,7 @@ from lightning.pytorch.cli import instantiate_class
 from torchmetrics import MeanMetric
 
 from tuner.attention import attend_by_row
-from tuner.backbone import (
-    Quantize,
-    checkpoint_activations,
-    load_base,
-    load_tokenizer,
-    weights_hash,
-)
+from tuner.backbone import Quantize, checkpoint_activations, load_base, load_tokenizer
 from tuner.checkpoint import refuse_misfit
 from tuner.data.batching import Batch
 from tuner.data.datamodule import ConversationData
@@ -33,6 +27,7 @@ from tuner.heads.lora import LoRA
 from tuner.loss import summed_loss
 from tuner.process import stop_if_asked
 from tuner.schedule import make_scheduler, total_steps
+from tuner.weights import weights_hash
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional
 
 from tests.heads.test_contract import made
-from tuner.backbone import PICO, load_base, load_tokenizer
+from tuner.backbone import load_base, load_tokenizer
 from tuner.errors import UserError
 from tuner.evaluation import forgetting
 from tuner.evaluation.forgetting import general_texts, text_nll
+from tuner.weights import PICO
 
 TEXTS = [
     "Paper was made in China about two thousand years ago, from bark and old fishing nets.",

@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from tuner.backbone import PICO, load_base, load_tokenizer
+from tuner.backbone import load_base, load_tokenizer
 from tuner.cli import main
 from tuner.data.datamodule import ConversationData
 from tuner.data.encode import encode_header
@@ -29,6 +29,7 @@ from tuner.heads import Head
 from tuner.heads.lora import LoRA
 from tuner.module import ChatTuner
 from tuner.plugins import subclasses
+from tuner.weights import PICO
 
 HEADS = list(subclasses(Head))
 FAST = ["--data.val_size=0", "--data.test_size=0", "--data.batch_size=8"]

@@ -168,6 +168,15 @@ def test_attention_by_code_of_the_hub_is_refused(key: str, base: Path) -> None:
             load(str(base))
 
 
+def test_attention_of_a_part_of_a_model_is_refused_likewise(tmp_path: Path) -> None:
+    wanted = {"": "sdpa", "text_config": "evil/kernel"}
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "gemma3", "attn_implementation": wanted})
+    )
+    with pytest.raises(UserError, match="code of the hub"):
+        load_config(str(tmp_path))
+
+
 def test_an_embedder_is_read_likewise(
     base: Path, ran: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from trained import Trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.evaluation.made import REFERENCE, made
-from tuner.backbone import PICO, load_tokenizer
+from tuner.backbone import load_tokenizer
 from tuner.data.encode import encode_header
 from tuner.evaluation.systems import System, find_system
 from tuner.generate import generate, stop_ids
@@ -27,6 +27,7 @@ from tuner.release import write
 from tuner.release.prompts import BUILT_IN, own_prompts
 from tuner.runs import read_record, write_record
 from tuner.tools.export import main
+from tuner.weights import PICO
 
 TEXTS = {"README.md", "chat_template.jinja", "generation_config.json", "prompt.json"}
 WORDS = {"tokenizer.json", "tokenizer_config.json"}

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 import yaml
 
-from tuner.backbone import Quantize, load_adapter, load_base, weights_hash
+from tuner.backbone import Quantize, load_adapter, load_base
 from tuner.data.example import Message
 from tuner.data.prompts import Prompt
 from tuner.errors import UserError, intact
@@ -21,6 +21,7 @@ from tuner.evaluation.onednn import use_onednn
 from tuner.evaluation.provenance import card_tables
 from tuner.parser import Parser
 from tuner.runs import find_runs, read_record
+from tuner.weights import weights_hash
 from tuner.written import parse
 
 

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from tuner.backbone import refuse_pickle
 from tuner.errors import UserError
+from tuner.weights import refuse_pickle
 
 # No postponed annotations in this room: to resolve them, the config parser would run the block
 # below, and importing peft (and bitsandbytes with it) takes seconds.

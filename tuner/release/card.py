@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from tuner.backbone import locate, weights_hash
 from tuner.evaluation.layout import Cell, Table
 from tuner.evaluation.report import markdown_templates
 from tuner.evaluation.tables import differences, headline, summary
 from tuner.runs import read_record
+from tuner.weights import locate, weights_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from tuner.backbone import ADAPTER, context_length, load_adapter, load_tokenizer, weights_hash
+from tuner.backbone import context_length, load_adapter, load_tokenizer
 from tuner.data.encode import encode_header
 from tuner.errors import UserError
 from tuner.evaluation.systems import System
@@ -29,6 +29,7 @@ from tuner.release.modelfile import find_pieces, modelfile
 from tuner.release.prompts import BUILT_IN, own_prompts
 from tuner.release.template import chat_template
 from tuner.runs import read_record
+from tuner.weights import ADAPTER, weights_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from tuner.backbone import locate
 from tuner.errors import UserError, intact
 from tuner.evaluation.systems import System, find_system
 from tuner.parser import Parser
@@ -24,6 +23,7 @@ from tuner.release.write import Dtype, Form, release
 from tuner.runs import NAME
 from tuner.server import LOOPBACK, listen
 from tuner.tools.export import announce, type_of
+from tuner.weights import locate
 
 DESCRIPTION = """Serve a run behind an OpenAI-compatible endpoint.
 

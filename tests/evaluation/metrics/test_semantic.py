@@ -58,7 +58,7 @@ def test_equal_is_1_blank_is_0_and_a_blank_reference_is_nothing() -> None:
 
 
 def test_signature_names_model_and_weights(embedder: Path) -> None:
-    from tuner.backbone import weights_hash
+    from tuner.weights import weights_hash
 
     text = Semantic().signatures()["semantic"]
     assert f"model:{embedder}|weights:{(weights_hash(str(embedder)) or '')[:12]}" in text

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from tuner.backbone import PICO
 from tuner.data.sources.dolly import Dolly
 from tuner.data.sources.medquad import MedQuAD
+from tuner.weights import PICO
 
 PIECES = 4096
 CONTEXT = 1024  # tokens

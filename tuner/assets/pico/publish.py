@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tuner.backbone import PICO
 from tuner.runs import read_record
+from tuner.weights import PICO
 
 KEPT = (
     "versions",

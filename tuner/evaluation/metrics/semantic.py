@@ -49,7 +49,7 @@ class Semantic(Metric):
 
     def signatures(self) -> dict[str, str]:
         """Returns the model, the hash of its weights, and how texts are embedded."""
-        from tuner.backbone import weights_hash
+        from tuner.weights import weights_hash
 
         name = os.environ.get(VARIABLE, "")
         weights = (weights_hash(name) or "unknown")[:12] if name else "none"
