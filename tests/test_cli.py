@@ -103,6 +103,12 @@ def test_validate_test_and_predict_take_a_checkpoint(
     replies = (run / "predictions.jsonl").read_text().splitlines()
     assert len(replies) == card["splits"]["test"]["rows"]
     assert len(list(run.parent.iterdir())) == 1, "only fit makes run folders"
+    lone = tmp_path / "a" / "b" / "lone.ckpt"
+    lone.parent.mkdir(parents=True)
+    lone.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
+    assert main(command("predict", f"--ckpt_path={lone}")) == 0
+    assert (run.parent / "predictions.jsonl").read_text().splitlines() == replies
+    assert not list(tmp_path.glob("predictions*")), "nothing is written around a file alone"
 
 
 def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
@@ -123,6 +129,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
         (["--data.source=Doly"], ["Did you mean 'Dolly'"]),
         (["--trainer.precision=bf16-true"], ["trainer.precision", "bf16-mixed"]),
         (["--name=../x"], ["name", "not allowed"]),
+        (["--trainer.default_root_dir=s3://b/c"], ["default_root_dir", "is an address"]),
         (["--model.base=./nothere"], ["model.base", "no such folder", "pico"]),
         ([f"--model.base={no_template}"], ["model.base", "cannot load"]),
         (["--model.from_scratch=true"], ["model.from_scratch", "Full"]),

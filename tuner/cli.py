@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch.optim import Optimizer
 
 from tuner import devices
-from tuner.callbacks.blame import failed_callback
+from tuner.callbacks.blame import blamed
 from tuner.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from tuner.callbacks.config import SaveFitConfig
 from tuner.callbacks.first_batch import FirstBatch
@@ -35,11 +34,11 @@ from tuner.callbacks.record import RunRecord
 from tuner.callbacks.samples import SampleReplies
 from tuner.callbacks.stop import StopTogether
 from tuner.callbacks.throughput import Throughput
-from tuner.checkpoint import AtomicCheckpointIO, place
+from tuner.checkpoint import AtomicCheckpointIO
 from tuner.checks import refuse_finished, refuse_impossible, refuse_pairs
 from tuner.data.datamodule import ConversationData
 from tuner.errors import UserError
-from tuner.export import export
+from tuner.finish import finish
 from tuner.memory import explained, told_while_loading
 from tuner.messages import explain
 from tuner.module import ChatTuner
@@ -127,6 +126,10 @@ class TunerCLI(LightningCLI):
             recipes = [Path(str(path)).stem for path in config.config or []]
             config.name = recipes[0] if recipes else "run"
         root = config.trainer.default_root_dir or "."
+        if "://" in str(root):
+            raise UserError(
+                f"trainer.default_root_dir: {root} is an address; give a folder of this machine"
+            )
         if config.ckpt_path in ("last", "best"):
             config.ckpt_path = str(find_checkpoint(config.ckpt_path, Path(root), config.name))
 
@@ -205,28 +208,13 @@ class TunerCLI(LightningCLI):
             self.model.configure_model()
 
     def fit(self, model: ChatTuner, **kwargs: Any) -> None:
-        """Train, and say what to change when memory runs out.
+        """Train, and say what to change where the user can mend what went wrong.
 
         Raises:
-            UserError: it ran out, or Lightning cannot train with the trainer's settings.
+            UserError: memory ran out, or a setting of the trainer or a callback cannot work.
         """
-        try:
-            with explained(self.trainer, model, self.datamodule):
-                self.trainer.fit(model, **kwargs)
-        except MisconfigurationException as error:
-            raise UserError(f"trainer: {str(error).strip()}") from error
-        except FileNotFoundError:
-            if self.lock is not None:
-                self.lock.check()
-            raise
-        except (UserError, OSError):
-            raise
-        except Exception as error:
-            who = failed_callback(error)
-            if who is None:
-                raise
-            said = f"{who}: {type(error).__name__}: {str(error).strip()}"
-            raise UserError(f"trainer.callbacks: {said}") from error
+        with blamed(self.lock), explained(self.trainer, model, self.datamodule):
+            self.trainer.fit(model, **kwargs)
 
     def before_validate(self) -> None:
         """Prepare without a run folder."""
@@ -236,12 +224,13 @@ class TunerCLI(LightningCLI):
     before_test = before_validate
 
     def before_predict(self) -> None:
-        """Replies go beside the checkpoint that gives them, or beside the runs of the name."""
+        """Replies go into the run whose checkpoint gives them, or beside the runs of the name."""
         config = self.config["predict"]
         folder = inside(Path(config.trainer.default_root_dir or "."), config.name)
         self.before_validate()
         if config.ckpt_path:
-            folder = Path(str(config.ckpt_path)).resolve().parent.parent
+            written_by = Path(str(config.ckpt_path)).resolve().parent.parent
+            folder = written_by if (written_by / "run.json").is_file() else folder
         folder.mkdir(parents=True, exist_ok=True)
         self.predictions.folder = folder
 
@@ -253,35 +242,14 @@ class TunerCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Validate where training stopped, then export the best weights."""
-        trainer = self.trainer
-        folder = self.record.folder
-        assert folder is not None
-        assert self.datamodule.curated is not None
-        last, best = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
-        if self.lock is not None:
-            self.lock.check()
-        validated = bool(self.loss.val) and self.loss.val[-1][0] == trainer.global_step
-        if self.datamodule.curated.splits["val"] and not validated:
-            trainer.validate(
-                self.model, datamodule=self.datamodule, verbose=False, weights_only=True
-            )
-            is_best = self.record.best.get("step") == trainer.global_step
-            if trainer.is_global_zero and is_best and last.is_file():
-                place(last, best)
-        if trainer.is_global_zero:
-            kept = best if best.is_file() else last
-            loss = float(trainer.callback_metrics.get("val_loss", 0.0))
-            if not kept.is_file() or (kept is last and not isfinite(loss)):
-                self.record.finish(trainer, status="failed")
-                raise UserError(
-                    f"{folder}: no step left weights with a finite val_loss, so nothing is "
-                    "exported. Lower optimizer.lr or use another trainer.precision"
-                )
-            export(self.model, self.datamodule.prompt, folder, kept)
-            self.record.finish(trainer, status="finished", exported=kept.stem)
-            assert self.lock is not None
-            self.lock.close()
-        rank_zero_info(f"Run folder: {folder}")
+        finish(
+            self.trainer,
+            self.model,
+            self.datamodule,
+            loss=self.loss,
+            record=self.record,
+            hold=self.lock,
+        )
 
 
 def _as_dict(group: Namespace | None) -> dict[str, Any] | None:

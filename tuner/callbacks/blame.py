@@ -1,10 +1,45 @@
-"""Which callback of the user's choice an error comes from."""
+"""What went wrong in a training by the user's choice of trainer settings and callbacks."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
+
+from tuner.errors import UserError
+from tuner.hold import Hold
+
+
+@contextmanager
+def blamed(hold: Hold | None) -> Generator[None]:
+    """Say which setting a training failed of, where it was one.
+
+    Args:
+        hold: on the run's folder: a file that is not found may be of a folder that was removed.
+
+    Raises:
+        UserError: Lightning cannot train with the trainer's settings, a callback cannot work, or
+            the run's folder is gone.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {str(error).strip()}") from error
+    except FileNotFoundError:
+        if hold is not None:
+            hold.check()
+        raise
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        who = failed_callback(error)
+        if who is None:
+            raise
+        said = f"{who}: {type(error).__name__}: {str(error).strip()}"
+        raise UserError(f"trainer.callbacks: {said}") from error
 
 
 def failed_callback(error: Exception) -> str | None:
