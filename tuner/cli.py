@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -60,6 +61,8 @@ class TunerCLI(LightningCLI):
     datamodule: ConversationData
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
+        given = sys.argv[1:] if args is None else list(args)
+        self._chosen = given[0] if given and given[0] in self.subcommands() else None
         subcommands = {
             name: {"default_config_files": [str(DEFAULTS)]} for name in self.subcommands()
         }
@@ -92,6 +95,14 @@ class TunerCLI(LightningCLI):
             load_from_checkpoint_support=False,  # an exported adapter needs no hyperparameters
             args=list(args) if args is not None else None,
         )
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        # To gather the options of a subcommand takes a while: those of the others are left out.
+        if self._chosen in (None, subcommand):
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        return self.init_parser(description=kwargs["description"])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the groups beside model, data and trainer."""

@@ -55,6 +55,7 @@ def finish(
         is_best = record.best.get("step") == trainer.global_step
         if hold is not None and is_best and last.is_file():
             place(last, best)
+    loss.draw(trainer)
     if hold is not None:
         kept = best if best.is_file() else last
         found = float(trainer.callback_metrics.get("val_loss", 0.0))

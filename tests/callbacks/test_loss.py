@@ -100,3 +100,20 @@ def test_a_loss_that_is_not_finite_is_left_out_of_a_curve() -> None:
 def test_a_plot_is_drawn_without_validation(tmp_path: Path) -> None:
     plot_loss([(1, 3.0), (2, 2.0)], [], tmp_path / "loss.png")
     assert (tmp_path / "loss.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("pause", "drawn"), [(30, [2]), (0, [1, 2, 2])])
+def test_a_picture_is_drawn_now_and_then_and_at_the_end(
+    pause: float, drawn: list[int], fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validations: list[int] = []
+
+    def draw(_: object, val: list[tuple[int, float]], file: Path) -> None:
+        validations.append(len(val))
+        file.touch()
+
+    monkeypatch.setattr("tuner.callbacks.loss.PAUSE", pause)
+    monkeypatch.setattr("tuner.callbacks.loss.plot_loss", draw)
+    run = fit("--trainer.max_epochs=2")
+    assert (run / "loss.png").exists()
+    assert validations == drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from tuner.data.batching import Batch
 
 Points = list[tuple[int, float]]
+PAUSE = (
+    30  # seconds between two pictures of a training: a curve moves slowly, and drawing takes time
+)
 FINEST = 1000  # points of a curve at least, once there were as many: more than a picture shows
 
 
@@ -57,6 +61,7 @@ class LossTracker(Callback):
         self._last: tuple[int, torch.Tensor] | None = None  # a step's loss that is not read yet
         self._sum: torch.Tensor | None = None
         self._step = 0
+        self._drawn = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where a resumed run stands."""
@@ -90,22 +95,21 @@ class LossTracker(Callback):
         loss = trainer.callback_metrics.get("val_loss")
         if loss is not None and not trainer.sanity_checking:
             self.val.append((trainer.global_step, float(loss)))
-            self._plot(trainer)
+            if time.monotonic() - self._drawn > PAUSE:
+                self.draw(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the curves."""
-        self._plot(trainer)
+    def draw(self, trainer: Trainer) -> None:
+        """Draw the curves as they are."""
+        self._read()
+        self._drawn = time.monotonic()
+        if self.folder is not None and trainer.is_global_zero:
+            plot_loss(self.train.points, self.val, self.folder / "loss.png")
 
     def _read(self) -> None:
         if self._last is not None:
             step, loss = self._last
             self.train.add(step, float(loss))
             self._last = None
-
-    def _plot(self, trainer: Trainer) -> None:
-        self._read()
-        if self.folder is not None and trainer.is_global_zero:
-            plot_loss(self.train.points, self.val, self.folder / "loss.png")
 
 
 def plot_loss(train: Sequence[tuple[int, float]], val: Points, file: Path) -> None:
@@ -119,9 +123,9 @@ def plot_loss(train: Sequence[tuple[int, float]], val: Points, file: Path) -> No
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4))
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_axes((0.1, 0.12, 0.88, 0.85))  # a layout engine takes as long as the drawing
     axes.plot(*_columns(train), color="tab:blue", alpha=0.35, linewidth=1, label="train")
     axes.plot(*_columns(_smooth(train)), color="tab:blue", label="train, smoothed")
     axes.plot(*_columns(val), "o-", color="tab:orange", label="validation")
