@@ -24,6 +24,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from torch.optim import Optimizer
 
 from tuner import devices
+from tuner.callbacks.bars import LastBar
 from tuner.callbacks.blame import blamed
 from tuner.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from tuner.callbacks.config import SaveFitConfig
@@ -88,6 +89,7 @@ class TunerCLI(LightningCLI):
                     self.predictions,
                     self.first_batch,
                     LearningRateMonitor("step"),
+                    LastBar(),
                     StopTogether(),
                 ],
                 "use_distributed_sampler": False,  # the data module shares rows out itself
