@@ -82,7 +82,7 @@ def test_another_process_makes_the_same_of_it(
     logs = tmp_path / "logs"
     options = (
         f"--model.head={head}", "--trainer.max_epochs=2", "--optimizer.lr=0.02",
-        "--data.val_size=6", "--data.test_size=6", "--samples.count=2",
+        "--data.val_size=6", "--data.test_size=6", "--data.max_length=256", "--samples.count=2",
         "--samples.max_new_tokens=6",
     )  # fmt: skip
 
