@@ -36,6 +36,22 @@ def wait_for(there: Callable[[], object], alive: Callable[[], bool], seconds: fl
         time.sleep(0.02)
 
 
+def kill_a_loader(run: int, draw: random.Random) -> bool:
+    """Kills a process that builds batches, which is a fork of the run; says whether one was there.
+
+    Args:
+        run: id of its process.
+        draw: chooses it.
+    """
+    with suppress(psutil.Error):
+        own = psutil.Process(run)
+        forks = [one for one in own.children() if one.cmdline() == own.cmdline()]
+        if forks:
+            draw.choice(forks).kill()
+            return True
+    return False
+
+
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.soak)])
 def test_a_killed_process_that_builds_batches_is_one_message_and_the_run_goes_on(
     command: Callable[..., list[str]],
@@ -52,8 +68,11 @@ def test_a_killed_process_that_builds_batches_is_one_message_and_the_run_goes_on
         last = tmp_path / "logs" / "run" / f"version_{number}" / "checkpoints" / "last.ckpt"
         wait_for(last.exists, one.process.is_alive)
         time.sleep(draw.uniform(0, 1.5) if number else 0)
-        draw.choice(psutil.Process(one.process.pid).children()).kill()
-        killed = time.monotonic()
+        killed = 0.0
+        while one.process.is_alive():  # one that was about to end with its epoch is no loss
+            if kill_a_loader(one.process.pid, draw):
+                killed = time.monotonic()
+                one.process.join(10)
         assert one.wait() == 2, one.said
         slowest = max(slowest, time.monotonic() - killed)
         assert "data.num_workers: a process that builds batches has ended" in one_message(one.said)

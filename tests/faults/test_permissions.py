@@ -67,7 +67,7 @@ def test_a_run_whose_folder_is_locked_stops_and_goes_on_later(
         run = tmp_path / "logs" / "run" / f"version_{number}"
         last = run / "checkpoints" / "last.ckpt"
         until = time.monotonic() + 120
-        while not last.exists():
+        while not (last.exists() and (run / "run.json").exists()):
             assert one.process.is_alive(), one.said
             assert time.monotonic() < until
             time.sleep(0.02)
