@@ -68,11 +68,8 @@ def test_a_killed_process_that_builds_batches_is_one_message_and_the_run_goes_on
         last = tmp_path / "logs" / "run" / f"version_{number}" / "checkpoints" / "last.ckpt"
         wait_for(last.exists, one.process.is_alive)
         time.sleep(draw.uniform(0, 1.5) if number else 0)
-        killed = 0.0
-        while one.process.is_alive():  # one that was about to end with its epoch is no loss
-            if kill_a_loader(one.process.pid, draw):
-                killed = time.monotonic()
-                one.process.join(10)
+        wait_for(lambda one=one: kill_a_loader(one.process.pid, draw), one.process.is_alive)
+        killed = time.monotonic()
         assert one.wait() == 2, one.said
         slowest = max(slowest, time.monotonic() - killed)
         assert "data.num_workers: a process that builds batches has ended" in one_message(one.said)
