@@ -15,7 +15,7 @@ import yaml
 from hypothesis import strategies as st
 
 from tests.attacks.commands import said
-from tests.attacks.damage import attack, changed, damaged, parent_of, places
+from tests.attacks.damage import attack, changed, damaged, nudged, parent_of, places
 from tests.conftest import ROOT
 from tests.test_configs import CONFIGS, options
 from tuner.checks import refuse_pairs
@@ -128,16 +128,26 @@ def test_a_misspelt_group_is_named_where_it_stands(
     assert expected.partition("). ")[2] in found
 
 
+def in_yaml(tree: Any) -> bytes:
+    return yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", "surrogatepass")
+
+
 def spoilt() -> st.SearchStrategy[tuple[Path, bytes]]:
     """A shipped recipe, and what it holds now."""
 
     def of(config: Path) -> st.SearchStrategy[tuple[Path, bytes]]:
         content = config.read_bytes()
-        texts = changed(yaml.safe_load(content), 1).map(
-            lambda tree: yaml.safe_dump(tree, allow_unicode=True)
-        )
-        encoded = texts.map(lambda text: text.encode("utf-8", "surrogatepass"))
-        return st.tuples(st.just(config), encoded | damaged(content, 2))
+        texts = changed(yaml.safe_load(content), 1).map(in_yaml)
+        return st.tuples(st.just(config), texts | damaged(content, 2))
+
+    return st.sampled_from(CONFIGS).flatmap(of)
+
+
+def tuned() -> st.SearchStrategy[tuple[Path, bytes]]:
+    """A shipped recipe with another number, which is allowed more often than not."""
+
+    def of(config: Path) -> st.SearchStrategy[tuple[Path, bytes]]:
+        return st.tuples(st.just(config), nudged(yaml.safe_load(config.read_bytes())).map(in_yaml))
 
     return st.sampled_from(CONFIGS).flatmap(of)
 
@@ -176,7 +186,7 @@ def test_other_values_are_trained_with(
         finished = [run for run in every_run(tmp_path / "logs") if (run / "adapter").is_dir()]
         assert len(finished) == (not said), "it is trained with, or refused"
 
-    tried = attack(cases, spoilt(), check)
+    tried = attack(cases, tuned() | tuned() | spoilt(), check)
     assert refused[False] > 0
     figures(
         "input", "a step of a shipped recipe with a value changed", tried,
