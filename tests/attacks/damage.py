@@ -141,6 +141,26 @@ def changed(draw: st.DrawFn, tree: Any, most: int = 2) -> Any:
     return found
 
 
+@st.composite
+def nudged(draw: st.DrawFn, tree: Any) -> Any:
+    """The tree with one of its numbers or switches set to another one of the kind."""
+    found: Any = deepcopy(tree)
+    scalars = [
+        path for path in places(found) if isinstance(parent_of(found, path)[path[-1]], int | float)
+    ]
+    if not scalars:
+        return found
+    path = draw(st.sampled_from(scalars))
+    parent, last = parent_of(found, path), path[-1]
+    value = parent[last]
+    if isinstance(value, bool):
+        parent[last] = not value
+    else:
+        others = (0, 1, 2, 3, 7, 0.5, -value, value * 2, value * 1000, value / 2, value * 1e-6, 1e9)
+        parent[last] = draw(st.sampled_from(others))
+    return found
+
+
 @contextmanager
 def no_hang() -> Generator[None]:
     """Fails what does not come back."""

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from tests.attacks.commands import said
 from tests.attacks.damage import attack, changed, damaged
-from tests.trained import trainer
 from tuner.checkpoint import load_checkpoint, newest
 from tuner.errors import UserError
 from tuner.overview import overview
@@ -35,15 +34,6 @@ BYTES = (
     *("metrics.csv", "adapter/adapter_model.safetensors"),
     *("checkpoints/last.ckpt", "checkpoints/best.ckpt"),
 )
-
-
-@pytest.fixture(scope="module")
-def whole(
-    tmp_path_factory: pytest.TempPathFactory, rows_file: Callable[..., Path], tiny_base: Path
-) -> Path:
-    """A run that has finished."""
-    train = trainer(tmp_path_factory.mktemp("fuzzed"), rows_file(40))
-    return train("lora", f"--model.base={tiny_base}", "--trainer.max_steps=2")
 
 
 def of_run(run: Path) -> st.SearchStrategy[tuple[str, bytes]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,8 @@ OPTIONS = (
     "--samples.max_new_tokens=2",
 )
 COMPILER = shutil.which("cc")
+SOAK = pytest.mark.soak
+ODD = [(sign * size, -sign * size) for size in (1, 3600, DAY, YEAR, 10 * YEAR) for sign in (-1, 1)]
 
 
 @pytest.fixture
@@ -49,48 +52,64 @@ def shifted(tmp_path: Path) -> tuple[dict[str, str], Path]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler to make a clock that jumps")
-@pytest.mark.parametrize("jumps", [(-DAY, YEAR), (YEAR, -DAY), (-2_000_000_000, 0)])
+@pytest.mark.parametrize(
+    "jumps",
+    [[(-DAY, YEAR)], [(YEAR, -DAY)], [(-2_000_000_000, 0)], pytest.param(ODD, marks=SOAK)],
+    ids=["back and forth", "forth and back", "before 1970", "many"],
+)
 def test_a_run_does_not_notice_that_the_clock_jumps(
-    jumps: tuple[int, int],
+    jumps: list[tuple[int, int]],
     fit: Callable[..., Path],
     command: Callable[..., list[str]],
     shifted: tuple[dict[str, str], Path],
     tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    figures: Callable[..., None],
 ) -> None:
     """Real: every library asks the C library for the time. Killed in between, and resumed."""
-    whole = fit(*OPTIONS, "--name=whole")
+    whole = (fit(*OPTIONS, "--name=whole") / ADAPTER).read_bytes()
     environment, shift = shifted
     own = os.environ | environment | {"OMP_NUM_THREADS": "1"}
-    run = tmp_path / "logs" / "jumps" / "version_0"
+    draw = random.Random(len(jumps))
+    for number, (first, second) in enumerate(jumps):
+        name = f"jumps-{number}"
+        run = tmp_path / "logs" / name / "version_0"
 
-    def start(*more: str) -> subprocess.Popen[bytes]:
-        program = [sys.executable, "train.py", *command("fit", *OPTIONS, "--name=jumps", *more)]
-        return subprocess.Popen(program, cwd=ROOT, env=own)
+        def start(*more: str, name: str = name) -> subprocess.Popen[bytes]:
+            options = command("fit", *OPTIONS, f"--name={name}", *more)
+            return subprocess.Popen([sys.executable, "train.py", *options], cwd=ROOT, env=own)
 
-    began = time.monotonic()
-    first = start()
-    while not (run / "checkpoints" / "best.ckpt").exists():
-        assert first.poll() is None
-        time.sleep(0.01)
-    shift.write_text(str(jumps[0]))
-    while len(read_losses(run)["val"]) < 8:
-        assert first.poll() is None
-        time.sleep(0.01)
-    first.kill()
-    first.wait()
-    shift.write_text(str(jumps[1]))
-    assert start("--ckpt_path=last").wait() == 0
-    again = run.with_name("version_1")
-    record = read_record(again)
-    assert (again / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
-    assert record["resumed_from"] == str(run / "checkpoints" / "last.ckpt")
-    assert 0 < record["training_seconds"] <= record["seconds"] < time.monotonic() - began
-    assert 0 < record["tokens_per_second"] < 1e9
-    started = [datetime.fromisoformat(read_record(one)["started"]) for one in (run, again)]
-    assert abs((started[0] - datetime.now(UTC)).total_seconds()) < DAY / 2, "before the first jump"
-    assert abs((started[1] - datetime.now(UTC)).total_seconds() - jumps[1]) < DAY / 2
-    assert find_run("jumps", tmp_path / "logs") == again
+        def until(there: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+            while not there():
+                assert process.poll() is None
+                time.sleep(0.01)
+
+        shift.write_text("0")
+        began = time.monotonic()
+        process = start()
+        until((run / "checkpoints" / "best.ckpt").exists, process)
+        points = draw.randint(2, 7) if len(jumps) > 1 else 2
+        until(lambda run=run, n=points: len(read_losses(run)["val"]) >= n, process)
+        shift.write_text(str(first))
+        until(lambda run=run, n=points: len(read_losses(run)["val"]) >= n + 4, process)
+        process.kill()
+        process.wait()
+        shift.write_text(str(second))
+        assert start("--ckpt_path=last").wait() == 0
+        again = run.with_name("version_1")
+        record = read_record(again)
+        assert (again / ADAPTER).read_bytes() == whole
+        assert record["resumed_from"] == str(run / "checkpoints" / "last.ckpt")
+        assert 0 < record["training_seconds"] <= record["seconds"] < time.monotonic() - began
+        assert 0 < record["tokens_per_second"] < 1e9
+        said = [datetime.fromisoformat(read_record(one)["started"]) for one in (run, again)]
+        off = [(moment - datetime.now(UTC)).total_seconds() for moment in said]
+        assert abs(off[0]) < DAY / 2, "before the first jump"
+        assert abs(off[1] - second) < DAY / 2
+        assert find_run(name, tmp_path / "logs") == again
+    figures(
+        "faults", "the clock put back or forward while a run trains, and while it is resumed",
+        2 * len(jumps), same_adapters=len(jumps),
+    )  # fmt: skip
 
 
 def test_times_of_files_say_nothing_about_which_is_the_newest(

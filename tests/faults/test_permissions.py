@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,39 +44,51 @@ def locked(*folders: Path) -> Iterator[None]:
         folder.chmod(0o755)
 
 
+@pytest.mark.parametrize("tries", [1, pytest.param(20, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(("place", "expected"), [("checkpoints", 2), (".", 143)])
 def test_a_run_whose_folder_is_locked_stops_and_goes_on_later(
     place: str,
     expected: int,
+    tries: int,
     command: Callable[..., list[str]],
     child: Callable[..., Child],
     tmp_path: Path,
+    figures: Callable[..., None],
 ) -> None:
     endless = ("--trainer.max_epochs=100000", "--checkpoint.every_n_steps=2", "--data.val_size=4")
+    draw, step, ended = random.Random(tries), 0, Counter[int]()
 
-    def work() -> int:
+    def work(again: list[str]) -> int:
         obey()
-        return main(command("fit", *endless))
+        return main(command("fit", *endless, *again))
 
-    one = child(work)
-    run = tmp_path / "logs" / "run" / "version_0"
-    last = run / "checkpoints" / "last.ckpt"
-    until = time.monotonic() + 120
-    while not last.exists():
-        assert one.process.is_alive(), one.said
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    with locked(run / place):
-        if place == ".":  # the end alone is written there, and what stopped the run matters more
-            one.process.terminate()
-        assert one.wait() == expected, one.said
-    if expected == 2:
-        assert "Permission denied" in one_message(one.said)
-    step = load_checkpoint(last)["global_step"]
-    assert read_record(run)["status"] in ("running", "stopped")
+    for number in range(tries):
+        one = child(lambda number=number: work(["--ckpt_path=last"] if number else []))
+        run = tmp_path / "logs" / "run" / f"version_{number}"
+        last = run / "checkpoints" / "last.ckpt"
+        until = time.monotonic() + 120
+        while not (last.exists() and (run / "run.json").exists()):
+            assert one.process.is_alive(), one.said
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0, 1) if number else 0)
+        with locked(run / place):
+            if place == ".":  # only the end is written there, and what stopped the run matters more
+                one.process.terminate()
+            code = one.wait()
+        ended[code] += 1
+        if code == 2:  # of what else it writes there at the start, too
+            assert "Permission denied" in one_message(one.said)
+        before, step = step, load_checkpoint(last)["global_step"]
+        assert step >= before, "each goes on where the one before it was"
+        assert read_record(run)["status"] in ("running", "stopped")
     assert (
         main(command("fit", *endless, "--ckpt_path=last", f"--trainer.max_steps={step + 2}")) == 0
     )
+    assert set(ended) <= {expected, 2}, ended
+    assert ended[expected] > 0
+    what = "its checkpoints" if expected == 2 else "the run, which is stopped then"
+    figures("faults", f"the right to write lost in the folder of {what}", tries, goes_on=tries)
 
 
 def test_ratings_that_can_no_longer_be_written_are_not_confirmed(

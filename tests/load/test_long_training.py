@@ -6,12 +6,13 @@ import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tuner.cli import TunerCLI
 from tuner.overview import overview
 from tuner.runs import read_losses
 from tuner.tools.runs import main as runs
@@ -58,7 +59,14 @@ def test_what_a_run_holds_does_not_grow_with_its_steps(
 ) -> None:
     """A step is a row of a base that is next to nothing; some 8 hours have as many real ones."""
     watch = Watch(steps)
-    monkeypatch.setattr("tuner.cli.StopTogether", lambda: watch)
+    real = TunerCLI.instantiate_trainer
+
+    def watched(cli: TunerCLI, **options: Any) -> Trainer:
+        trainer = real(cli, **options)
+        cast("list[Callback]", trainer.callbacks).append(watch)  # beside all that a run has
+        return trainer
+
+    monkeypatch.setattr(TunerCLI, "instantiate_trainer", watched)
     validations = 5 if steps < 1000 else 50
     run = fit(
         f"--model.base={make_base(**TINY)}", "--model.head=LNTuning", "--data.batch_size=1",

@@ -12,10 +12,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from comparisons import write_comparison
 from several import COMMANDS
 
 from tests.conftest import ROOT
 
+# A page is asked once instead of served, and `tuner serve` ends where its engine begins.
+BRIEF = """
+import os, tuner.server
+from starlette.testclient import TestClient
+def ask(app, taken):
+    assert TestClient(app, base_url="http://127.0.0.1").get("/").status_code == 200
+tuner.server.serve = ask
+os.execve = os.chdir = lambda *_: None
+"""
+# The runs of a sweep are those of `fit`, which is watched itself.
+STUB = f"""
+import sys, tuner.sweep.fit
+tuner.sweep.fit.PROGRAM = (sys.executable, "-S", {str(ROOT / "tests/sweep/stub_fit.py")!r})
+"""
 # Opens the chat's page in the process of the tools, as its server would.
 PAGE = """
 from starlette.testclient import TestClient
@@ -45,7 +60,7 @@ def called(code: str, commands: list[list[str]], folder: Path, *before: str) -> 
         cwd=ROOT, env=environment, input="hello\n", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("code ") == len(commands)
+    assert done.stderr.count("code 0") == len(commands), done.stderr[-3000:]
     return notes.read_text().splitlines()
 
 
@@ -73,6 +88,16 @@ def test_the_tools_ask_nobody(
 ) -> None:
     fit = ["tuner.cli", *command("fit", "--model.base=pico", "--trainer.max_steps=1")]
     logs = f"--logs={tmp_path / 'logs'}"
+    file = tmp_path / "ranks.yaml"
+    recipe = ROOT / "configs/debug/fast.yaml"
+    file.write_text(f"config: {recipe}\nover: {{model.head.r: [2]}}\nseeds: [1]\ncompare: 0\n")
+    of_sweep = [word for word in fit[2:] if "default_root_dir" not in word]
+    rated = write_comparison(tmp_path / "rated")
+    light = [
+        ["tuner.tools.sweep", str(file), logs, *of_sweep],
+        ["tuner.tools.rate", str(rated), "--no_browser", "--port=0"],
+        ["tuner.tools.serve", "lora", logs, "--port=0", "--engine=transformers"],
+    ]
     tools = [
         ["tuner.tools.plan", *fit[2:]],
         ["tuner.tools.preview", *fit[2:], "--rows=1"],
@@ -81,8 +106,8 @@ def test_the_tools_ask_nobody(
         ["tuner.tools.export", "lora", logs, f"--to={tmp_path / 'export'}"],
         ["tuner.tools.runs", logs],
     ]
-    commands = [[*fit, "--name=lora"], *(tools if every else [])]
-    code = COMMANDS + (PAGE if every else "")
+    commands = [[*fit, "--name=lora"], *light, *(tools if every else [])]
+    code = BRIEF + (COMMANDS + PAGE if every else STUB + COMMANDS)
     asked = called(code, commands, tmp_path)
     connected: list[str] = []
     if every:

@@ -76,6 +76,34 @@ def test_a_link_leads_no_run_out_of_its_folder(tmp_path: Path) -> None:
     assert claim(tmp_path / "disk", "lora").is_dir()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_leads_no_sweep_out_of_its_folder(
+    there: bool,
+    command: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs, away = tmp_path / "logs", tmp_path / "away"
+    sweeps = logs / "sweeps"
+    sweeps.mkdir(parents=True)
+    if there:
+        away.mkdir()
+    (sweeps / "ranks").symlink_to(away)
+    before = everything(tmp_path)
+    file = str(ROOT / "configs/sweeps/rank.yaml")
+    assert sweep.main([file, f"--logs={logs}", "--name=ranks"]) == 2
+    assert "leads out of" in capsys.readouterr().err
+    assert everything(tmp_path) == before
+    # One of its runs, as the sweep starts it.
+    (sweeps / "other").mkdir()
+    (sweeps / "other" / "r-2").symlink_to(away)
+    own = ("--name=r-2", f"--trainer.default_root_dir={sweeps / 'other'}")
+    assert fit_main(command("fit", *own, "--trainer.max_steps=1")) == 2
+    assert "leads out of" in capsys.readouterr().err
+    assert away.exists() == there
+    assert not there or not everything(away)
+
+
 NAMED: dict[str, Callable[[str, Path], Any]] = {
     "run": lambda name, logs: compare.main([name, f"--logs={logs}"]),
     "run, version": lambda name, logs: compare.main([f"lora@{name}", f"--logs={logs}"]),

@@ -125,7 +125,9 @@ def find_comparison(name: str, logs: Path) -> Path:
             return folder
     known = [file.parent.name for file in (logs / "compare").glob("*/predictions.jsonl")]
     hint = nearest(name, known) if known else "Make one with: python eval.py RUN"
-    raise UserError(f"no comparison '{name}' with a predictions.jsonl. {hint}")
+    raise UserError(
+        f"no comparison '{name}' with a predictions.jsonl in {logs / 'compare'}. {hint}"
+    )
 
 
 def read_answers(folder: Path) -> Answers:
