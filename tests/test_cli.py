@@ -129,6 +129,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
         (["--data.source=Doly"], ["Did you mean 'Dolly'"]),
         (["--trainer.precision=bf16-true"], ["trainer.precision", "bf16-mixed"]),
         (["--name=../x"], ["name", "not allowed"]),
+        (["--ckpt_path="], ["ckpt_path", "is empty"]),
         (["--trainer.default_root_dir=s3://b/c"], ["default_root_dir", "is an address"]),
         (["--model.base=./nothere"], ["model.base", "no such folder", "pico"]),
         ([f"--model.base={no_template}"], ["model.base", "cannot load"]),

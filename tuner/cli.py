@@ -143,6 +143,8 @@ class TunerCLI(LightningCLI):
             raise UserError(
                 f"trainer.default_root_dir: {root} is an address; give a folder of this machine"
             )
+        if config.ckpt_path == "":
+            raise UserError("ckpt_path: is empty. Give last, best or a file, or leave it out")
         if config.ckpt_path in ("last", "best"):
             config.ckpt_path = str(find_checkpoint(config.ckpt_path, Path(root), config.name))
 
