@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
+import uvicorn
 from transformers.cli.serving import server as serving
 from transformers.cli.transformers import main
 
+from tuner.completions import Bodies, answer_in_words
+from tuner.connection import bounds
 from tuner.guards import Doors, Guard, Limit
 from tuner.private import keep_private
 
@@ -19,7 +23,7 @@ POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 
 def guard(host: str) -> None:
-    """Let the engine answer programs and its own address alone, on few paths, and no long bodies.
+    """Let the engine answer programs and its own address alone, on few paths, and what it can.
 
     Args:
         host: name or address that it is told to listen on.
@@ -27,10 +31,13 @@ def guard(host: str) -> None:
     build: Any = serving.build_server
 
     def guarded(*args: Any, **options: Any) -> Guard:
-        doors = Doors(build(*args, **options), PATHS)
-        return Guard(Limit(doors, LARGEST_POST), host, POLICY, programs=True)
+        app = build(*args, **options)
+        answer_in_words(app)
+        doors = Limit(Bodies(Doors(app, PATHS)), LARGEST_POST)
+        return Guard(doors, host, POLICY, programs=True)
 
     serving.build_server = guarded  # pyright: ignore[reportAttributeAccessIssue]
+    uvicorn.Config = partial(uvicorn.Config, **bounds())
 
 
 if __name__ == "__main__":

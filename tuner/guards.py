@@ -119,12 +119,7 @@ class Limit:
         if len(body) > self.largest:
             await PlainTextResponse("that is too long", 413)(scope, receive, send)
             return
-        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def received() -> Message:
-            return whole.pop() if whole else await receive()
-
-        await self.app(scope, received, send)
+        await self.app(scope, whole(body, receive), send)
 
 
 class Doors:
@@ -173,6 +168,16 @@ class Password:
         except ValueError:
             return False
         return scheme.lower() == "basic" and secrets.compare_digest(typed, self.password)
+
+
+def whole(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was read already, and then what comes after it."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return received
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from tuner.connection import bounds
 from tuner.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def settings(app: ASGIApp) -> uvicorn.Config:
     """How the server of a page is set up."""
     return uvicorn.Config(
         app,
+        **bounds(),
         ws="none",
         log_level="warning",
         access_log=False,

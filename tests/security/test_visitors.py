@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from comparisons import SYSTEMS, begin, write_comparison
 from speakers import Scripted
 from starlette.applications import Starlette
@@ -28,6 +29,7 @@ from tuner.chat.page import Visit
 from tuner.chat.page import build_app as chat_app
 from tuner.chat.settings import Settings
 from tuner.chat.talk import Talk
+from tuner.connection import Connection
 from tuner.engine import LARGEST_POST as ENGINE_POST
 from tuner.rating.app import LARGEST_POST as RATING_POST
 from tuner.rating.app import build_app as rating_app
@@ -86,6 +88,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Any:
         return Starlette(routes=[Route(path, answer, methods=every) for path in paths])
 
     monkeypatch.setattr(serving, "build_server", build)
+    monkeypatch.setattr(uvicorn, "Config", uvicorn.Config)
     engine.guard("127.0.0.1")
     return serving.build_server(*[None] * 7)  # pyright: ignore
 
@@ -171,10 +174,11 @@ def test_the_endpoint_has_the_doors_of_its_clients_alone(endpoint: Any) -> None:
     visitor = client(endpoint)
     for path in ("/load_model", "/reset", "/docs", "/openapi.json", "/v1/responses"):
         assert visitor.post(path, json={"model": "evil/model"}).status_code == 404, path
-    said = visitor.post("/v1/chat/completions", content=b"x" * 100)  # as a program asks
-    assert said.json() == {"path": "/v1/chat/completions", "bytes": 100}
+    asked = b'{"prompt": "x"}'
+    said = visitor.post("/v1/completions", content=asked)  # as a program asks
+    assert said.json() == {"path": "/v1/completions", "bytes": len(asked)}
     own = {"Origin": "http://localhost:8000", "Host": "localhost:8000"}
-    assert visitor.post("/v1/completions", json={}, headers=own).status_code == 200
+    assert visitor.post("/v1/completions", content=asked, headers=own).status_code == 200
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(
@@ -268,15 +272,20 @@ def test_who_rates_from_elsewhere_needs_a_password(
 
 def test_the_real_engine_makes_what_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine asks its module for the application when it starts, and hands it to uvicorn."""
-    import uvicorn
     from transformers.cli.serve import Serve
 
     monkeypatch.setattr(serving, "build_server", serving.build_server)
+    monkeypatch.setattr(uvicorn, "Config", uvicorn.Config)
     engine.guard("127.0.0.1")
     started: list[Any] = []
-    monkeypatch.setattr(uvicorn.Server, "run", lambda self: started.append(self.config.app))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self: started.append(self.config))
     Serve(force_model=None)
-    visitor = client(started[0])
+    assert started[0].http is Connection, "none waits for ever"
+    assert started[0].backlog <= 256
+    visitor = client(started[0].app)
     assert visitor.get("/health").json() == {"status": "ok"}
     assert visitor.post("/reset").status_code == 404
     assert visitor.get("/health", headers={"Host": "evil.example"}).status_code == 403
+    said = visitor.post("/v1/completions", json={"prompt": "x", "nothere": 1})
+    assert said.status_code == 400
+    assert "nothere" in said.json()["error"]["message"], "the engine's own words"

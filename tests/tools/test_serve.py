@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -9,17 +10,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from comparisons import ROOT
 from huggingface_hub.utils import validate_repo_id
+from hypothesis import strategies as st
 from psutil import Process
 from trained import Trained
 
@@ -31,6 +37,7 @@ from tuner.generate import generate, stop_ids
 from tuner.tools import serve
 from tuner.tools.serve import main
 
+COUNT = 2000  # bodies of the long attack
 ASK = "Where is my order?"
 DOCS = ROOT / "docs" / "serving.md"
 # Fails where a program connects to anything but this machine.
@@ -301,6 +308,9 @@ def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> Non
     assert text.startswith("".join(pieces).strip())
     with pytest.raises(BadRequestError):
         client.chat.completions.create(**chat | {"model": "other"})
+    assert "generation_config" in ask(url, b'{"generation_config": "{}"}')[1]
+    many = {"5": -100}  # no number of the kind that the engine takes, which only the engine knows
+    assert ask(url, json.dumps(chat | {"logit_bias": many}).encode())[0] == 400
     client.close()
     assert "tuner.engine" in Process(process.pid).cmdline(), "no process between"
     process.terminate()
@@ -310,3 +320,79 @@ def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> Non
     assert "something connects to" not in err
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0])), timeout=5)
+
+
+def ask(url: str, body: bytes, path: str = "/chat/completions") -> tuple[int, str]:
+    """Status and text of the engine's answer."""
+    request = urllib.request.Request(url + path, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS: dict[str, Any] = {
+    "model": "lora", "temperature": 0.5, "top_p": 0.9, "seed": 1, "stop": ["x"], "stream": False,
+    "frequency_penalty": 0.5, "logit_bias": {"5": 1.5}, "generation_config": "{}", "user": "Ann",
+    "tools": [{"type": "function", "function": {"name": "find", "parameters": {}}}],
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "find", "arguments": "{}"}}]},
+        {"role": "user", "content": ASK},
+    ],
+    "prompt": ASK, "suffix": "x", "chat_template_kwargs": {},
+}  # fmt: skip
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A path and a body: some fields of the interface, up to two values in it changed."""
+    path, needed, other = draw(
+        st.sampled_from(
+            [("/chat/completions", "messages", "prompt"), ("/completions", "prompt", "messages")]
+        )
+    )
+    names = draw(st.sets(st.sampled_from(sorted(set(FIELDS) - {other, needed})), max_size=4))
+    body = copy.deepcopy({name: FIELDS[name] for name in (needed, *sorted(names))})
+    for _ in range(draw(st.integers(0, 2))):
+        place: Any = body
+        while True:
+            keys = list(range(len(place))) if isinstance(place, list) else sorted(place, key=str)
+            if not keys:
+                break
+            key = draw(st.sampled_from(keys))
+            if isinstance(place[key], dict | list) and draw(st.booleans()):
+                place = place[key]
+                continue
+            place[key] = draw(VALUES)
+            break
+    tokens = draw(st.sampled_from([1, 2, 2, 0, -5, "1", 1.5, True]))
+    return path, json.dumps(body | {"max_tokens": tokens}).encode()
+
+
+@pytest.mark.soak
+def test_no_body_is_a_fault_of_the_server(engine: Any, figures: Callable[..., None]) -> None:
+    process, url = engine
+    found: Counter[int] = Counter()
+    threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop it
+
+    @hypothesis.settings(max_examples=COUNT, deadline=None, database=None, derandomize=True)
+    @hypothesis.given(bodies())
+    def attack(asked: tuple[str, bytes]) -> None:
+        status, text = ask(url, asked[1], asked[0])
+        found[status] += 1
+        assert status in (200, 400), (asked, text)
+
+    attack()
+    figures(
+        "security", "bodies sent to the endpoint of transformers, values of any type in any field",
+        found.total(), answered=found[200], refused=found[400], server_errors=0,
+    )  # fmt: skip
+    assert found[200] > COUNT / 20
