@@ -10,6 +10,7 @@ from tuner.checkpoint import load_checkpoint
 from tuner.devices import is_sharded
 from tuner.markdown import escape
 from tuner.plugins import settings_of
+from tuner.sums import write_sums
 from tuner.visible import as_json
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def export(module: ChatTuner, prompt: Prompt, folder: Path, checkpoint: Path) ->
     target = folder / module.head.folder
     part = folder / f".{target.name}.part"
     module.head.save(module.model, part)
+    write_sums(part)
     module.tokenizer.save_pretrained(str(part))
     described = json.dumps(settings_of(prompt), ensure_ascii=False, indent=2)
     (part / "prompt.json").write_text(described + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from tuner.backbone import refuse_pickle
 from tuner.errors import UserError
+from tuner.sums import check_sums
 
 # No postponed annotations in this room: to resolve them, the config parser would run the block
 # below, and importing peft (and bitsandbytes with it) takes seconds.
@@ -144,6 +145,7 @@ def _start_from(folder: Path, model: Any) -> None:
     from peft.utils import load_peft_weights
 
     refuse_pickle(folder)
+    check_sums(folder)
     here = model.peft_config["default"]
     where = f"model.head, model.init_adapter: the adapter in {folder}"
     try:
