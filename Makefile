@@ -45,7 +45,7 @@ fix: $(DONE)  ## mend what the linter can mend
 	$(BIN)/ruff format .
 
 lock: $(DONE)  ## write requirements.lock anew, after a change of pyproject.toml or constraints.txt
-	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	printf 'torch\n' > .venv/excluded
 	sed -n '/^#/p' requirements.lock > .venv/head
 	printf 'sympy\nnetworkx\nsetuptools\n' | $(BIN)/uv pip compile - pyproject.toml --quiet \
@@ -54,7 +54,7 @@ lock: $(DONE)  ## write requirements.lock anew, after a change of pyproject.toml
 	cat .venv/head .venv/lock > requirements.lock
 
 audit: $(DONE)  ## look all locked versions up among known vulnerabilities (needs the network)
-	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip-audit
 	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
 
 help:  ## show this list

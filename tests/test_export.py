@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import strategies as st
 
-from tuner.backbone import load_base, load_tokenizer
+from tests.attacks.damage import attack
+from tuner.backbone import ADAPTER, load_base, load_tokenizer
+from tuner.cli import main
+from tuner.errors import UserError
+from tuner.evaluation.systems import find_system
+from tuner.sums import SUMS, check_sums
 
 
 @pytest.mark.parametrize(("head", "folder"), [("LoRA", "adapter"), ("Full", "model")])
@@ -37,3 +43,42 @@ def test_the_code_on_the_card_loads_the_export(
         plain = load_base(str(tiny_base), dtype=torch.float32)(input_ids=ids).logits
     assert logits.dtype == torch.float32
     assert not torch.allclose(logits, plain), "trained weights are in it"
+
+
+@pytest.mark.parametrize("cases", [10, pytest.param(3000, marks=pytest.mark.soak)])
+def test_no_bit_of_exported_weights_can_be_changed_unnoticed(
+    cases: int,
+    fit: Callable[..., Path],
+    command: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
+    figures: Callable[..., None],
+) -> None:
+    run = fit("--trainer.max_steps=1")
+    file = run / "adapter" / ADAPTER
+    content, cpu = file.read_bytes(), torch.device("cpu")
+
+    def check(case: tuple[int, int]) -> None:
+        place, bit = case
+        spoilt = bytearray(content)
+        spoilt[place] ^= 1 << bit
+        file.write_bytes(spoilt)
+        with pytest.raises(UserError, match="not as it was written"):
+            check_sums(file.parent)
+
+    flips = st.tuples(st.integers(0, len(content) - 1), st.integers(0, 7))
+    tried = attack(cases, flips, check)
+    file.write_bytes(content)
+    check_sums(file.parent)
+
+    check((len(content) - 1, 1))  # one that loads
+    system = find_system(str(run), run.parent.parent)
+    with pytest.raises(UserError, match=r"train again: fit --config .*version_0/config\.yaml"):
+        system.load(torch.float32, cpu)
+    assert main(command("fit", f"--model.init_adapter={file.parent}")) == 2
+    assert "not as it was written" in capsys.readouterr().err
+    (file.parent / SUMS).write_text("no list")
+    with pytest.raises(UserError, match=SUMS):
+        system.load(torch.float32, cpu)
+    (file.parent / SUMS).unlink()
+    assert system.load(torch.float32, cpu), "a run from before there was a list"
+    figures("input", "one bit of exported weights flipped", tried, noticed=tried)

@@ -307,3 +307,9 @@ def test_a_long_header_pads_no_short_ones(name: str, model: Any, tiny_base: Path
     tokenizer = load_tokenizer(str(tiny_base))
     generate(model, headers, tokenizer=tokenizer, stops=[2], max_new_tokens=1, batch_size=12)
     assert shapes == GROUPS[name]
+
+
+@pytest.mark.parametrize("top_p", [0.5, 1.0])
+def test_the_smallest_temperature_is_greedy(top_p: float) -> None:
+    logits = torch.tensor([[-900.0, 3.0, 4.0, 2.0]])
+    assert SeededSampling(1e-320, top_p, [7])([0], logits).tolist() == [2]

@@ -11,6 +11,8 @@ from transformers import TopPLogitsWarper
 if TYPE_CHECKING:
     from torch import Tensor
 
+LEAST = 1e-6  # replies are greedy well above it; below, logits would overflow
+
 
 class SeededSampling:
     """Draws tokens from softmax(logits / temperature), cut to its top p.
@@ -26,7 +28,7 @@ class SeededSampling:
     """
 
     def __init__(self, temperature: float, top_p: float, seeds: Sequence[int]) -> None:
-        self.temperature = temperature
+        self.temperature = max(temperature, LEAST)
         self.cut = TopPLogitsWarper(top_p) if top_p < 1 else None
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 

@@ -1,5 +1,6 @@
 """Text of others, safe to show in a terminal or on a page."""
 
+import json
 import unicodedata
 
 from tuner.characters import Replacing
@@ -12,10 +13,14 @@ def visible(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-def _escaped(one: str) -> str:
-    if one not in JOINERS and unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-        return one.encode("unicode_escape").decode()
-    return one
+def as_json(value: object) -> str:
+    """A value in JSON, of which the same characters are escapes and all others as they are."""
+    return json.dumps(value, ensure_ascii=False).translate(_JSON_ESCAPES)
 
 
-_ESCAPES = Replacing(_escaped)
+def _hidden(one: str) -> bool:
+    return one not in JOINERS and unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+_ESCAPES = Replacing(lambda one: one.encode("unicode_escape").decode() if _hidden(one) else one)
+_JSON_ESCAPES = Replacing(lambda one: json.dumps(one)[1:-1] if _hidden(one) else one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugin_util import markdown_to_safe_html
 
 from tuner.callbacks.samples import SampleReplies
 from tuner.errors import UserError
@@ -64,6 +66,24 @@ def test_sampling_changes_nothing_in_the_training(fit: Fit) -> None:
 def test_a_run_without_validation_still_shows_replies_at_its_end(fit: Fit) -> None:
     run = fit("--data.val_size=0", "--trainer.max_steps=2", "--samples.count=2")
     assert [row["step"] for row in written(run)] == [2, 2]
+
+
+def test_texts_of_a_sample_are_no_markup_in_tensorboard(fit: Fit, tmp_path: Path) -> None:
+    live = "# a\n```\n[b](http://c.test) ![d](http://e.test)\n````\n<img src=f> http://g.test"
+    rows = [{"prompt": f"{n} {live}", "completion": f"**{n}** {live}"} for n in range(8)]
+    (tmp_path / "live.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = fit(
+        f"--data.source.path={tmp_path / 'live.jsonl'}", "--data.curation.near_duplicates=keep",
+        "--data.val_size=0", "--data.test_size=0", "--trainer.max_steps=1", "--samples.count=1",
+    )  # fmt: skip
+    events = EventAccumulator(str(run))
+    events.Reload()
+    (tag,) = [one for one in events.Tags()["tensors"] if one.startswith("sample/")]
+    (event,) = events.Tensors(tag)
+    page = markdown_to_safe_html(event.tensor_proto.string_val[0])
+    assert set(re.findall(r"<(\w+)", page)) == {"p", "pre", "code"}
+    assert page.count("<pre>") == 3
+    assert page.count("[b](http://c.test) ![d](http://e.test)") == 2
 
 
 @pytest.mark.parametrize("settings", [{"count": -1}, {"max_new_tokens": 0}])

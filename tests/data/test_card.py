@@ -77,11 +77,21 @@ def test_template_and_file_are_fingerprinted(write: Write, pico: Any) -> None:
 def test_json_round_trips_and_markdown_renders(write: Write, pico: Any, tmp_path: Path) -> None:
     hostile = [{"a|b\nc": 1}, {"\ud800": 1}, {"messages": [{"role": "бот", "content": "x"}]}]
     card = card_of(write("a.jsonl", [*ROWS, *hostile]), pico)
+    live = "*a* `b` <i>\n# c | [d](http://e) \u202e"
+    card["source"] |= {"name": live, "path": live, "sources": [{"path": live}]}
+    card["tokenizer"]["name"], card["redacted"], card["flagged"] = live, {live: 1}, {live: 2}
+    card["flagged_rows"], card["dropped"][live] = [live], 3
     write_card(card, tmp_path)
     assert json.loads((tmp_path / "data_card.json").read_text(encoding="utf-8")) == card
     text = (tmp_path / "data_card.md").read_text(encoding="utf-8")
     lines = text.splitlines()
-    assert lines[0] == "# Data card: Conversations"
+    told = r"\*a\* \`b\` &lt;i> # c \| \[d\](http\://e) \\u202e".replace("i>", r"i\>")
+    assert lines[0] == f"# Data card: {told}"
+    assert {f"- path: {told}", f"- redacted: 1 {told}", f"- rows with {told}: 2"} <= {*lines}
+    assert {f"  - {told}", f"| {told} | 3 |"} <= {*lines}
+    assert f"- tokenizer: {told} (4,096 pieces)" in lines
+    assert "<" not in text
+    assert "\u202e" not in text
     assert "- rows: 43 in, 40 out; 0 were trimmed, no reply was cut" in lines
     assert "| unknown_shape(a\\|b c) | 1 |" in lines
     assert "| unknown_role(бот) | 1 |" in lines
@@ -90,7 +100,7 @@ def test_json_round_trips_and_markdown_renders(write: Write, pico: Any, tmp_path
         assert any(line.startswith(row) and part["sha256"][:12] in line for line in lines)
     columns = [line.replace("\\|", "").count("|") for line in lines if line.startswith("|")]
     steps = 2 + len(card["steps"])
-    assert columns == [5] * steps + [3] * 5 + [7] * 5 + [8] * 3  # no cell breaks its table
+    assert columns == [5] * steps + [3] * 6 + [7] * 5 + [8] * 3  # no cell breaks its table
     assert "Leak check: of " in text
 
 

@@ -154,3 +154,24 @@ def test_limit_draws_the_same_rows_again(
     assert first["test_set"] == second["test_set"]
     assert [row["id"] for row in rows] == [row["id"] for row in again]
     assert first["test_set"]["n"] == 3
+
+
+def test_a_comparison_stays_in_its_folder_and_replies_in_the_context(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = run.parent.parent
+    folder, away = logs / "compare" / "small", tmp_path / "away"
+    args = ["small", f"--logs={logs}"]
+    assert main([*args, "--max_new_tokens=512"]) == 2
+    assert "has room for 512 tokens of prompt and reply" in capsys.readouterr().err
+    (away / "tensorboard").mkdir(parents=True)
+    folder.parent.mkdir()
+    folder.symlink_to(away)
+    assert main(args) == 2
+    assert f"{folder} is a link; remove it" in " ".join(capsys.readouterr().err.split())
+    folder.unlink()
+    folder.mkdir()
+    (folder / "tensorboard").symlink_to(away / "tensorboard")
+    assert main(args) == 2
+    assert "tensorboard is a link" in capsys.readouterr().err
+    assert [one.name for one in away.rglob("*")] == ["tensorboard"]

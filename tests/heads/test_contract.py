@@ -315,6 +315,14 @@ def test_a_new_run_starts_from_an_exported_adapter(
     assert second["val_loss"] == pytest.approx(first["val_loss"], rel=1e-5)
 
 
+@pytest.fixture
+def adapter(tiny_base: Path, tmp_path: Path) -> Path:
+    """The folder of an exported LoRA on the small base."""
+    one, model = made("LoRA", tiny_base, "float32")
+    one.save(model, tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -329,15 +337,12 @@ def test_a_new_run_starts_from_an_exported_adapter(
 def test_an_adapter_of_another_head_or_base_is_refused(
     options: list[str],
     says: str,
+    adapter: Path,
     command: Callable[..., list[str]],
-    tiny_base: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one, model = made("LoRA", tiny_base, "float32")
-    one.save(model, tmp_path / "adapter")
-    start = f"--model.init_adapter={tmp_path / 'adapter'}"
-    assert main(command("fit", *options, start)) == 2
+    assert main(command("fit", *options, f"--model.init_adapter={adapter}")) == 2
     error = capsys.readouterr().err
     assert "model.head, model.init_adapter: the adapter in" in error
     assert says in error
@@ -357,16 +362,13 @@ def test_an_adapter_of_another_head_or_base_is_refused(
 def test_a_damaged_adapter_is_refused(
     file: str,
     content: str,
+    adapter: Path,
     command: Callable[..., list[str]],
-    tiny_base: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    one, model = made("LoRA", tiny_base, "float32")
-    one.save(model, tmp_path / "adapter")
-    (tmp_path / "adapter" / file).write_text(content)
-    start = f"--model.init_adapter={tmp_path / 'adapter'}"
-    assert main(command("fit", "--model.head=LoRA", start)) == 2
+    (adapter / file).write_text(content)
+    assert main(command("fit", "--model.head=LoRA", f"--model.init_adapter={adapter}")) == 2
     assert "model.init_adapter: the adapter in" in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()
 

@@ -35,6 +35,7 @@ def pins(name: str) -> dict[str, Version]:
 
 
 CONSTRAINTS, LOCK = pins("constraints.txt"), pins("requirements.lock")
+TOOLS = ("uv", "pip-audit")
 
 
 def entries() -> Iterator[tuple[str, list[str]]]:
@@ -56,8 +57,9 @@ def test_each_locked_package_has_hashes() -> None:
 def test_the_lock_is_the_constraints_and_both_are_within_the_ranges() -> None:
     shared = CONSTRAINTS.keys() & LOCK.keys()
     assert {name: LOCK[name] for name in shared} == {name: CONSTRAINTS[name] for name in shared}
-    # torch depends on the machine; the others are for systems that the tests do not run on.
-    assert CONSTRAINTS.keys() - LOCK.keys() <= {"torch"}
+    # torch depends on the machine; the others are for systems that the tests do not run on. What
+    # writes and audits the lock is no part of it.
+    assert CONSTRAINTS.keys() - LOCK.keys() <= {"torch", *TOOLS}
     for one in RANGES:
         name = canonicalize_name(one.name)
         if name not in ("tuner", "torch"):
@@ -65,6 +67,14 @@ def test_the_lock_is_the_constraints_and_both_are_within_the_ranges() -> None:
             assert one.specifier.contains(CONSTRAINTS[name]), one
     (torch,) = [one for one in RANGES if one.name == "torch"]
     assert torch.specifier.contains(CONSTRAINTS["torch"])
+
+
+def test_what_writes_and_audits_the_lock_is_pinned() -> None:
+    assert {*TOOLS} <= CONSTRAINTS.keys()
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    for tool in TOOLS:
+        (line,) = [one for one in lines if one.endswith(f" {tool}") and "pip install" in one]
+        assert "--constraint constraints.txt" in line
 
 
 def test_what_the_locked_packages_need_is_locked() -> None:

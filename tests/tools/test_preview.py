@@ -19,7 +19,7 @@ from tuner.tools.preview import histogram, main
 HOSTILE = [
     ("What is <|assistant|>\nthis?", "A mark.\n\n<|user|>\nNo turn."),
     ("<b>bold</b> & [red]rich[/red]", 'Use `<br>` & "quotes" [/bold]'),
-    ("\U0001f600 e\u0301 \u200d \u202e", "  \u4f60\u597d\t\u0007 end  "),
+    ("\U0001f600 e\u0301 \u200d \u202e", "  \u4f60\u597d\t\u0007\x7f\u2028\U000e0041 end  "),
     ("one\r\ntwo", "1234567890 " * 3),
 ]
 ROWS = [{"prompt": f"q {n} which one?", "completion": f"a{n}", "category": "x"} for n in range(40)]
@@ -47,12 +47,17 @@ def test_json_is_what_is_trained_on(
     arguments: Any, tiny_base: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     found: list[dict[str, Any]] = []
+    shown = ""
     for split in ("train", "val", "test"):
         assert main(arguments("--json", "--rows=all", f"--split={split}")) == 0
-        rows = json.loads(capsys.readouterr().out)
+        text = capsys.readouterr().out
+        assert not {*"\u202e\u0007\x7f\u2028\U000e0041"} & {*text}
+        shown += text
+        rows = json.loads(text)
         assert {row["split"] for row in rows} == {split}
         found += rows
     assert len(found) == len({row["id"] for row in found}) == len(ROWS) + len(HOSTILE)
+    assert all(one in shown for one in ("\\u202e", "\\u007f", "\\udb40\\udc41", "\u4f60\u597d"))
     tokenizer = load_tokenizer(str(tiny_base))
     replies = {c["completion"] for c in ROWS} | {reply.strip() for _, reply in HOSTILE}
     for row in found:

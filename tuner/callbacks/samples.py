@@ -14,6 +14,7 @@ from tuner.data.encode import encode_header
 from tuner.devices import gathered
 from tuner.errors import UserError
 from tuner.generate import Reply, generate, stop_ids
+from tuner.markdown import blocks
 from tuner.module import ChatTuner
 from tuner.process import stop_if_asked
 
@@ -104,7 +105,7 @@ class SampleReplies(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for row in rows:
-                    text = f"**{row['prompt']}**\n\n{row['reply']}\n\n*{row['reference']}*"
+                    text = blocks({key: str(row[key]) for key in ("prompt", "reply", "reference")})
                     logger.experiment.add_text(f"sample/{row['id']}", text, trainer.global_step)
 
 

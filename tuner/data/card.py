@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.data.curate import Curated
+from tuner.markdown import escape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,26 +49,30 @@ def write_card(card: dict[str, Any], folder: Path) -> None:
         (folder / name).write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def _markdown(card: dict[str, Any]) -> str:
     source = card["source"]
+    tokenizer = card["tokenizer"]
     leaks = card["leak_check"]
     lines = [
-        f"# Data card: {source['name']}",
+        f"# Data card: {escape(source['name'])}",
         "",
-        *(f"- {key}: {value}" for key, value in source.items() if key not in ("name", "sources")),
-        *(f"- part: {part}" for part in source.get("sources", [])),
+        *(
+            f"- {escape(key)}: {escape(str(value))}"
+            for key, value in source.items()
+            if key not in ("name", "sources")
+        ),
+        *(f"- part: {escape(str(part))}" for part in source.get("sources", [])),
         f"- rows: {card['rows_in']:,} in, {card['rows_out']:,} out; "
         f"{card['truncated']:,} were trimmed, no reply was cut",
         f"- reply tokens lost with rows or turns over the length limit: "
         f"{card['reply_tokens_lost']['tokens']:,} ({card['reply_tokens_lost']['share']:.1%})",
-        f"- tokenizer: {card['tokenizer']['name']} ({card['tokenizer']['vocabulary']:,} pieces)",
-        *(f"- redacted: {n:,} {kind}" for kind, n in card["redacted"].items()),
-        *(f"- rows with {name.replace('_', ' ')}: {n:,}" for name, n in card["flagged"].items()),
-        *(f"  - {_cell(row)}" for row in card["flagged_rows"]),
+        f"- tokenizer: {escape(tokenizer['name'])} ({tokenizer['vocabulary']:,} pieces)",
+        *(f"- redacted: {n:,} {escape(kind)}" for kind, n in card["redacted"].items()),
+        *(
+            f"- rows with {escape(name.replace('_', ' '))}: {n:,}"
+            for name, n in card["flagged"].items()
+        ),
+        *(f"  - {escape(row)}" for row in card["flagged_rows"]),
         "",
         "| step | rows in | dropped | changed |",
         "|---|--:|--:|--:|",
@@ -79,7 +84,7 @@ def _markdown(card: dict[str, Any]) -> str:
         "",
         "| dropped because | rows |",
         "|---|--:|",
-        *(f"| {_cell(reason)} | {count:,} |" for reason, count in card["dropped"].items()),
+        *(f"| {escape(reason)} | {count:,} |" for reason, count in card["dropped"].items()),
         "",
         "| split | rows | groups | tokens | with loss | sha256 |",
         "|---|--:|--:|--:|--:|---|",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from tuner.evaluation.markdown import fence
 from tuner.evaluation.view import build_view, clip
+from tuner.markdown import blocks
 from tuner.visible import visible
 
 if TYPE_CHECKING:
@@ -45,12 +45,11 @@ def write_board(
         for number, example in enumerate(examples, start=1):
             reply = next(one for one in example["replies"] if one.system == name)
             texts = {
-                "prompt": reply.prompt,
-                "reference": reply.reference,
-                "reply": reply.prediction,
+                "prompt": clip(reply.prompt),
+                "reference": clip(reply.reference),
+                "reply": clip(reply.prediction),
             }
-            said = "\n\n".join(f"{key}\n\n{fence(clip(text))}" for key, text in texts.items())
-            writer.add_text(f"example {number}", said)
+            writer.add_text(f"example {number}", blocks(texts))
         writer.close()
 
 

@@ -14,14 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tuner.evaluation.layout import value_of
-from tuner.evaluation.markdown import code, escape, fence, table
 from tuner.evaluation.plots import draw_plots
 from tuner.evaluation.view import build_view, clip, other_cases
+from tuner.markdown import code, escape, fence
 from tuner.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from tuner.evaluation.layout import Table
     from tuner.evaluation.predictions import Prediction
 
 TEMPLATES = Path(__file__).parent
@@ -45,9 +46,23 @@ def _fence(text: str) -> Markup:
     return fence(clip(text))
 
 
-def _finalized(text: object) -> object:
-    """What a template prints, with the invisible made visible; markup is left alone."""
-    return visible(text) if isinstance(text, str) and not isinstance(text, Markup) else text
+def _table(shown: Table) -> Markup:
+    """A table as GitHub reads it."""
+    marks = ("---" if column < shown.left else "--:" for column in range(len(shown.head)))
+    rows = [[_cell(cell.text, cell.note) for cell in row] for row in shown.rows]
+    lines = [[escape(name) for name in shown.head], list(marks), *rows]
+    return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def _cell(text: str, note: str) -> str:
+    return f"{escape(text)} ({escape(note)})" if note else escape(text)
+
+
+def _unless_markup(safe: Callable[[str], str]) -> Callable[[object], object]:
+    """For all that a template prints; markup and numbers are left alone."""
+    return lambda value: (
+        safe(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    )
 
 
 def markdown_templates(folder: Path = TEMPLATES) -> Environment:
@@ -56,14 +71,14 @@ def markdown_templates(folder: Path = TEMPLATES) -> Environment:
     Args:
         folder: of the templates; those of this room are found as well.
     """
-    environment = _environment(escape, folder, autoescape=False)
-    environment.filters |= {"code": code, "table": table}
+    environment = _environment(_unless_markup(escape), folder, autoescape=False)
+    environment.filters |= {"code": code, "table": _table}
     return environment
 
 
 def html_templates(folder: Path = TEMPLATES) -> Environment:
     """Likewise for HTML."""
-    return _environment(_finalized, folder, autoescape=True)
+    return _environment(_unless_markup(visible), folder, autoescape=True)
 
 
 def _environment(

@@ -21,6 +21,7 @@ from tuner.evaluation.onednn import use_onednn
 from tuner.evaluation.provenance import card_tables
 from tuner.parser import Parser
 from tuner.runs import find_runs, read_record
+from tuner.sums import check_sums
 from tuner.weights import weights_hash
 from tuner.written import parse
 
@@ -113,8 +114,10 @@ class System:
         """The model in evaluation mode on a device.
 
         Raises:
-            UserError: the base or the exported weights do not load.
+            UserError: the base or the exported weights do not load, or these were changed.
         """
+        if self.run is not None:
+            check_sums(self.trained)
         if self.run is not None and (model := self.run / "model").is_dir():
             return use_onednn(load_base(str(model), dtype=dtype).to(device))  # pyright: ignore
         base: Any = load_base(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from tuner.errors import UserError
+from tuner.sums import check_sums
 from tuner.weights import refuse_pickle
 
 # No postponed annotations in this room: to resolve them, the config parser would run the block
@@ -144,6 +145,7 @@ def _start_from(folder: Path, model: Any) -> None:
     from peft.utils import load_peft_weights
 
     refuse_pickle(folder)
+    check_sums(folder)
     here = model.peft_config["default"]
     where = f"model.head, model.init_adapter: the adapter in {folder}"
     try:

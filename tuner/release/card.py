@@ -12,6 +12,7 @@ from tuner.evaluation.layout import Cell, Table
 from tuner.evaluation.report import markdown_templates
 from tuner.evaluation.tables import differences, headline, summary
 from tuner.runs import read_record
+from tuner.visible import as_json
 from tuner.weights import locate, weights_hash
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def licence_of(base: str, revision: str | None) -> str | None:
 
 
 def _code(system: System, name: str, form: str, chat: bool) -> str:
-    folder = json.dumps(name, ensure_ascii=False)  # as a string of Python
+    folder = as_json(name)  # as a string of Python
     if form == "adapter":
         more = ", BitsAndBytesConfig" if system.quantize else ""
         return ADAPTER.format(folder=folder, more=more, bits=BITS[system.quantize])

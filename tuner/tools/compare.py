@@ -112,6 +112,7 @@ def evaluate(args: Sequence[str] | None) -> None:
         )
     systems = find_systems(options.runs, options.logs, with_base=not options.no_base)
     tuned = [system for system in systems if system.run is not None]
+    _refuse_long(tuned, options.max_new_tokens)
     tokenizer = load_tokenizer(tuned[0].base, tuned[0].revision)
     home = load_data(tuned[0].config["data"])
     prompt, left_out = home.prompt, 0
@@ -144,6 +145,8 @@ def evaluate(args: Sequence[str] | None) -> None:
     output = options.output or options.logs / "compare" / (
         f"{names}-{suite.name}" if suite else names
     )
+    if options.output is None:
+        _refuse_links(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -169,6 +172,31 @@ def evaluate(args: Sequence[str] | None) -> None:
     if left_out:
         print(f"{left_out} rows were left out: a run was trained or validated on their prompts.")
     print(f"Report: {output / 'report.html'} (and report.md, results.json, predictions.jsonl)")
+
+
+def _refuse_links(folder: Path) -> None:
+    """Make sure that what is written under a name stays there.
+
+    Raises:
+        UserError: the folder, or something in it, is a link.
+    """
+    if link := next((one for one in (folder, *folder.rglob("*")) if one.is_symlink()), None):
+        raise UserError(f"{link} is a link; remove it, or choose a folder with --output")
+
+
+def _refuse_long(systems: Sequence[System], wanted: int) -> None:
+    """Make sure that a reply of the greatest length has room in every base.
+
+    Raises:
+        UserError: it has none.
+    """
+    for base, revision in dict.fromkeys((one.base, one.revision) for one in systems):
+        room = context_length(base, revision)
+        if room is not None and wanted >= room:
+            raise UserError(
+                f"--max_new_tokens: {wanted} is not allowed; '{base}' has room for {room} tokens "
+                "of prompt and reply. Give less than that"
+            )
 
 
 def _few_shot(first: System, test_set: TestSet, options: Any) -> System:

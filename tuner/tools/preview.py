@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from tuner.data.view import Piece, as_record, pieces
 from tuner.errors import UserError
 from tuner.process import run
 from tuner.tools.options import FitOptions
-from tuner.visible import visible
+from tuner.visible import as_json, visible
 
 BINS = 10
 
@@ -64,8 +63,7 @@ def preview(args: Sequence[str] | None) -> None:
         )
     ]
     if options.json:
-        json.dump(records, sys.stdout, ensure_ascii=False)
-        print()
+        print(as_json(records))
         return
     shown = [(record, pieces(record, tokenizer)) for record in records]
     if options.html:

@@ -1,16 +1,13 @@
-"""Text in Markdown that stays text: escaped in a line, fenced in a block."""
+"""Text of others in Markdown that stays text: escaped in a line, fenced in a block."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from markupsafe import Markup
 
 from tuner.visible import visible
-
-if TYPE_CHECKING:
-    from tuner.evaluation.layout import Table
 
 # An underscore inside a word is harmless. An address becomes a link without any sign around it.
 _MEANING = re.compile(
@@ -19,11 +16,9 @@ _MEANING = re.compile(
 _ENTITY = re.compile(r"&(?=#|\w+;)")
 
 
-def escape(value: object) -> object:
-    """Makes a text one line without meaning in Markdown; what is marked up already stays."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    one_line = " ".join(visible(str(value)).split())
+def escape(text: str) -> str:
+    """Makes a text one line without meaning in Markdown."""
+    one_line = " ".join(visible(text).split())
     return _MEANING.sub(r"\\\1", _ENTITY.sub("&amp;", one_line)).replace("<", "&lt;")
 
 
@@ -34,23 +29,16 @@ def fence(text: str) -> Markup:
     return Markup(f"{ticks}text\n{shown}\n{ticks}")
 
 
+def blocks(texts: Mapping[str, str]) -> str:
+    """Lays out texts one below the other, each in a code block under its title."""
+    return "\n\n".join(f"{escape(title)}\n\n{fence(text)}" for title, text in texts.items())
+
+
 def code(value: object) -> Markup:
     """Puts a value into a code span."""
     shown = " ".join(visible(str(value)).split())
     ticks = _ticks(shown, 1)
     return Markup(f"{ticks} {shown} {ticks}" if "`" in shown else f"{ticks}{shown}{ticks}")
-
-
-def table(shown: Table) -> Markup:
-    """Lays out a table as GitHub reads it."""
-    marks = ("---" if column < shown.left else "--:" for column in range(len(shown.head)))
-    rows = [[_cell(cell.text, cell.note) for cell in row] for row in shown.rows]
-    lines = [[str(escape(name)) for name in shown.head], list(marks), *rows]
-    return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
-
-
-def _cell(text: str, note: str) -> str:
-    return f"{escape(text)} ({escape(note)})" if note else str(escape(text))
 
 
 def _ticks(text: str, least: int) -> str:
