@@ -22,3 +22,5 @@ class LastBar(Callback):
         for task in bar.progress.tasks:
             if not task.visible and task.id != bar.val_progress_bar_id:
                 bar.progress.remove_task(task.id)
+                for column in bar.progress.columns:  # each remembers what it has drawn
+                    vars(column).get("_renderable_cache", {}).pop(task.id, None)
