@@ -170,7 +170,7 @@ def is_named(words: list[str], message: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("cases", [6, pytest.param(3000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("cases", [6, pytest.param(600, marks=pytest.mark.soak)])
 def test_command_lines(
     cases: int,
     home: Callable[[], list[str]],
