@@ -11,11 +11,12 @@ import torch
 from hypothesis import strategies as st
 
 from tests.attacks.damage import attack
-from tuner.backbone import ADAPTER, load_base, load_tokenizer
+from tuner.backbone import load_base, load_tokenizer
 from tuner.cli import main
 from tuner.errors import UserError
 from tuner.evaluation.systems import find_system
 from tuner.sums import SUMS, check_sums
+from tuner.weights import ADAPTER
 
 
 @pytest.mark.parametrize(("head", "folder"), [("LoRA", "adapter"), ("Full", "model")])
