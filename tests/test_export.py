@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tuner.backbone import load_base, load_tokenizer
 from tuner.cli import main
 from tuner.errors import UserError
 from tuner.evaluation.systems import find_system
-from tuner.sums import SUMS, check_sums
+from tuner.sums import SUMS, check_sums, write_sums
 from tuner.weights import ADAPTER
 
 
@@ -83,3 +84,14 @@ def test_no_bit_of_exported_weights_can_be_changed_unnoticed(
     (file.parent / SUMS).unlink()
     assert system.load(torch.float32, cpu), "a run from before there was a list"
     figures("input", "one bit of exported weights flipped", tried, noticed=tried)
+
+
+def test_a_whole_model_that_was_changed_is_no_base(tiny_base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_base, folder)
+    write_sums(folder)
+    load_base(str(folder))
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match="not as it was written"):
+        load_base(str(folder))

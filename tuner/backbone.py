@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tuner.errors import UserError
+from tuner.sums import check_sums
 from tuner.weights import locate, no_pickle, refuse_outside, refuse_pickle
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def load_base(
 
     config = load_config(base, revision)
     refuse_outside(Path(locate(base)))
+    check_sums(Path(locate(base)))  # a whole model that a run has left
     options: dict[str, Any] = {"revision": revision, "dtype": dtype or "auto", **NO_CODE}
     options["use_safetensors"] = True
     if quantize is not None:

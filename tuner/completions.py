@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jinja2 import TemplateError
@@ -73,7 +74,7 @@ class Message(BaseModel):
     model_config = ConfigDict(strict=True)
     role: str
     content: str | list[Part] | None = None
-    tool_calls: list[Call] = []
+    tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
 
 
@@ -124,24 +125,32 @@ class Bodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         kind = ASKED.get(scope.get("path", ""))
-        if kind is None or scope["method"] != "POST":
+        if kind is None or scope.get("method") != "POST":
             await self.app(scope, receive, send)
             return
         body = (await receive()).get("body", b"")
         try:
-            check(body, kind)
+            asked = readable(body, kind)
         except ValueError as error:
             await refusal(str(error))(scope, receive, send)
             return
-        await self.app(scope, whole(body, receive), send)
+        body = json.dumps(asked).encode()
+        # Its old length would still be true of nothing.
+        own = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+        own.append((b"content-length", str(len(body)).encode()))
+        await self.app({**scope, "headers": own}, whole(body, receive), send)
 
 
-def check(body: bytes, kind: type[Completion]) -> None:
-    """Look at a request before the engine does.
+def readable(body: bytes, kind: type[Completion]) -> dict[str, Any]:
+    """A request in the words that the engine understands.
 
     Args:
         body: as it was sent.
         kind: what it should be.
+
+    Returns:
+        The same request: a message with no calls of tools does not speak of them, as the engine
+        would leave its text out; and biases are floats, as the engine takes no others.
 
     Raises:
         ValueError: it is something else; the message says in which field.
@@ -160,8 +169,16 @@ def check(body: bytes, kind: type[Completion]) -> None:
     try:
         kind.model_validate(asked)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        # Of what may be a text or a list, a list with a mistake is no text either.
+        first = next((one for one in found if one["type"] != "string_type"), found[0])
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    for message in asked.get("messages", ()):
+        if not message.get("tool_calls"):
+            message.pop("tool_calls", None)
+    if biases := asked.get("logit_bias"):
+        asked["logit_bias"] = {token: float(bias) for token, bias in biases.items()}
+    return asked
 
 
 def _no_number(name: str) -> None:
@@ -191,6 +208,7 @@ def answer_in_words(app: Starlette) -> None:
             return refusal(str(error.detail), status, error.headers)
         if isinstance(error, RequestValidationError):
             return refusal("the body is no JSON object of the type application/json")
+        logging.getLogger("uvicorn.error").warning("a request was refused", exc_info=error)
         return refusal(str(error))
 
     own = (HTTPException, RequestValidationError, TemplateError)

@@ -19,14 +19,14 @@ class Connection(H11Protocol):
     """Hangs up on who asks nothing, where uvicorn would wait for as long as it takes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request; where too many do, the one that came first has to go."""
+        """Begin to wait for a request; where too many do, the one that waits longest has to go."""
         super().connection_made(transport)
-        self.began = self.loop.time()
+        self.idle_since = self.loop.time()
         self.deadline = self.loop.call_later(PATIENCE, transport.abort)
         if len(self.connections) > most():
             everybody = [one for one in self.connections if isinstance(one, Connection)]
             idle = [one for one in everybody if not one.asked()]  # this one among them
-            first = min(idle, key=lambda one: one.began)
+            first = min(idle, key=lambda one: one.idle_since)
             self.connections.discard(first)
             first.transport.abort()
 
@@ -37,6 +37,11 @@ class Connection(H11Protocol):
             self.deadline.cancel()
         elif self.deadline.cancelled():
             self.deadline = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def on_response_complete(self) -> None:
+        """Be idle from now on."""
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
@@ -56,9 +61,11 @@ def bounds() -> dict[str, Any]:
     as many as `backlog` at once, some times over before the first of them can be given up.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # the machine allows fewer
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(FILES, soft), hard))
-    return {"http": Connection, "backlog": _files() // 16}
+    if 0 <= soft < FILES:  # below 0, there is no limit
+        allowed = FILES if hard < 0 else min(FILES, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return {"http": Connection, "ws": "none", "backlog": _files() // 16}
 
 
 def most() -> int:
@@ -67,4 +74,5 @@ def most() -> int:
 
 
 def _files() -> int:
-    return min(FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return FILES if soft < 0 else min(FILES, soft)

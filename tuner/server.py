@@ -106,7 +106,6 @@ def settings(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         **bounds(),
-        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -26,8 +26,9 @@ def check_sums(folder: Path) -> None:
     if not listed.is_file():  # of another tool, or of a run from before there was a list
         return
     with intact(listed):
-        lines = [line.split("  ", 1) for line in listed.read_text(encoding="utf-8").splitlines()]
-        digests = {name: digest for digest, name in lines}
+        lines = listed.read_text(encoding="utf-8").strip().splitlines()
+        pairs = [line.split(maxsplit=1) for line in lines]
+        digests = {name.removeprefix("*"): digest for digest, name in pairs}  # * is for bytes
     for file in _weights(folder):
         if digests.get(file.name) != _sha256(file):
             raise UserError(

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ from tuner.callbacks.loss import (
     _smooth,  # pyright: ignore[reportPrivateUsage]
     plot_loss,
 )
+from tuner.cli import main
 from tuner.data.batching import TrainBatches
 from tuner.data.datamodule import ConversationData
 from tuner.data.sources.conversations import Conversations
+from tuner.module import ChatTuner
 
 Fit = Callable[..., Path]
 FROZEN = ["--optimizer.lr=0", "--model.head.dropout=0", "--data.val_size=0", "--data.test_size=0"]
@@ -102,7 +105,24 @@ def test_a_plot_is_drawn_without_validation(tmp_path: Path) -> None:
     assert (tmp_path / "loss.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize(("pause", "drawn"), [(30, [2]), (0, [1, 2, 2])])
+def test_a_run_that_fails_has_a_picture_of_what_there_was(
+    command: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = ChatTuner.training_step
+
+    def fail(self: ChatTuner, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == 3:
+            raise RuntimeError("power cut")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ChatTuner, "training_step", fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        main(command("fit"))
+    (picture,) = tmp_path.rglob("loss.png")
+    assert picture.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("pause", "drawn"), [(math.inf, [2]), (0, [1, 2, 2])])
 def test_a_picture_is_drawn_now_and_then_and_at_the_end(
     pause: float, drawn: list[int], fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,8 +73,8 @@ def visitor(passed: list[bytes]) -> TestClient:
         ({"messages": [USER | {"role": 5}]}, "messages.0.role"),
         ({"messages": [USER | {"content": 5}]}, "messages.0.content"),
         ({"messages": [USER | {"content": [{"type": "text"}]}]}, "messages.0.content"),
-        ({"messages": [USER | {"content": [{"type": "image_url"}]}]}, "messages.0.content"),
-        ({"messages": [USER | {"tool_calls": None}]}, "messages.0.tool_calls"),
+        ({"messages": [USER | {"content": [{"type": "image_url"}]}]}, "'text'"),
+        ({"messages": [USER | {"tool_calls": 5}]}, "messages.0.tool_calls"),
         ({"messages": [USER | {"tool_calls": [{"function": {}}]}]}, "messages.0.tool_calls.0"),
         (CHAT | {"model": {}}, "model"),
         (CHAT | {"max_tokens": -5}, "max_tokens"),
@@ -87,7 +87,7 @@ def visitor(passed: list[bytes]) -> TestClient:
         (CHAT | {"seed": 1.5}, "seed"),
         (CHAT | {"stop": []}, "stop"),
         (CHAT | {"stop": ""}, "stop"),
-        (CHAT | {"stop": ["x"] * 5}, "stop"),
+        (CHAT | {"stop": ["x"] * 5}, "at most 4"),
         (CHAT | {"stop": "x" * 1000}, "stop"),
         (CHAT | {"stream": "yes"}, "stream"),
         (CHAT | {"tools": 5}, "tools"),
@@ -145,7 +145,19 @@ def test_requests_of_the_openai_client_pass_unchanged(
     chat.create(**CHAT, stop="x", max_tokens=1, temperature=None, stream=True)
     client.completions.create(model="lora", prompt="Once", suffix="end", max_tokens=5, stop=None)
     assert len(sent) == 4
-    assert passed == sent
+    assert list(map(json.loads, passed)) == list(map(json.loads, sent))
+
+
+@pytest.mark.parametrize("calls", [[], None])
+def test_the_engine_hears_of_no_calls_where_there_are_none(
+    calls: Any, visitor: TestClient, passed: list[bytes]
+) -> None:
+    """It leaves out the text of a message that has the key, and takes no whole number as a bias."""
+    body = CHAT | {"messages": [USER | {"tool_calls": calls}], "logit_bias": {"5": -100}}
+    assert visitor.post("/v1/chat/completions", json=body).status_code == 200
+    (heard,) = map(json.loads, passed)
+    assert heard["messages"] == [USER]
+    assert isinstance(heard["logit_bias"]["5"], float)
 
 
 @pytest.mark.parametrize(

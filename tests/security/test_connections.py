@@ -20,15 +20,16 @@ from tuner import connection
 from tuner.server import Server, listen, settings
 
 HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+ENOUGH = threading.Event()  # ends the answers at /slowly
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers at once, or, at /slowly, a word every tenth of a second."""
+    """Answers at once, or, at /slowly, a word every tenth of a second for as long as wanted."""
     if scope["type"] != "http":
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     if scope["path"] == "/slowly":
-        for _ in range(8):
+        while not ENOUGH.is_set():
             await send({"type": "http.response.body", "body": b"word ", "more_body": True})
             await asyncio.sleep(0.1)
     await send({"type": "http.response.body", "body": b"end"})
@@ -44,10 +45,12 @@ def running() -> Iterator[Running]:
     server = Running(settings(app))
     server.port = taken.getsockname()[1]
     thread = threading.Thread(target=server.run, args=[[taken]])
+    ENOUGH.clear()
     thread.start()
     try:
         yield server
     finally:
+        ENOUGH.set()
         server.should_exit = True
         thread.join()
 
@@ -70,11 +73,13 @@ def gone(one: socket.socket) -> bool:
 def test_who_does_not_ask_is_hung_up_on(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly the head goes on; the first one of a connection, and the next."""
     monkeypatch.setattr(connection, "PATIENCE", 0.4)
-    with running() as server, connect(server, first) as slow:
+    with running() as server, contextlib.ExitStack() as held:
+        began = time.monotonic()
+        slow = held.enter_context(connect(server, first))
         if first.endswith(b"\r\n\r\n"):
             assert slow.recv(1000).startswith(b"HTTP/1.1 200")
+            began = time.monotonic()
             slow.sendall(HEAD)
-        began = time.monotonic()
         slow.settimeout(0.05)
         while time.monotonic() < began + 10:
             try:
@@ -107,13 +112,14 @@ def test_a_body_that_nobody_waits_for_may_not_take_for_ever(
 def test_long_answers_and_pauses_between_requests_are_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.3)
+    monkeypatch.setattr(connection, "PATIENCE", 1.5)
     with running() as server:
         visitor = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
         visitor.request("GET", "/slowly")
-        assert visitor.getresponse().read() == b"word " * 8 + b"end"
+        threading.Timer(2, ENOUGH.set).start()
+        assert visitor.getresponse().read().endswith(b"word end")
         own = visitor.sock
-        time.sleep(0.6)
+        time.sleep(2)
         visitor.request("GET", "/")
         assert visitor.getresponse().read() == b"end"
         assert visitor.sock is own, "the same connection"
@@ -128,13 +134,21 @@ def test_who_asks_is_served_beside_many_who_do_not(
         reader = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
         reader.request("GET", "/slowly")
         answer = reader.getresponse()
-        many = [held.enter_context(connect(server, HEAD)) for _ in range(300)]
+        browser = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        many: list[socket.socket] = []
+        for _ in range(30):
+            browser.request("GET", "/")
+            assert browser.getresponse().read() == b"end", "who has just asked is not hung up on"
+            many += [held.enter_context(connect(server, HEAD)) for _ in range(10)]
+        browser.close()
         with connect(server, HEAD + b"\r\n") as visitor:
             assert visitor.recv(1000).startswith(b"HTTP/1.1 200")
         assert len(server.server_state.connections) <= 20
         assert all(gone(one) for one in many[:200]), "those who came first"
-        assert answer.read().endswith(b"end"), "who has asked is not hung up on"
+        ENOUGH.set()
+        assert answer.read().endswith(b"end"), "who is being answered is not hung up on"
         reader.close()
+        ENOUGH.clear()
         # Where all are busy, it is the new one that has to go.
         busy = [connect(server, HEAD.replace(b"/ ", b"/slowly ", 1) + b"\r\n") for _ in range(20)]
         for one in busy:
@@ -151,12 +165,13 @@ def test_connections_that_ask_nothing_leave_the_page_as_it_was(
 ) -> None:
     """More than there are files for, at a page as it is started."""
     count = connection.FILES + 1000
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * count, hard))
     begin(write_comparison(tmp_path))
     server, waits = start_server(tmp_path), []
     address = server.host.split(":")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * count, hard))  # for this end alone
     with contextlib.ExitStack() as held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         held.callback(server.stop)
         opened: list[socket.socket] = []
         for number in range(count):

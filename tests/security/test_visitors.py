@@ -282,6 +282,7 @@ def test_the_real_engine_makes_what_is_guarded(monkeypatch: pytest.MonkeyPatch) 
     Serve(force_model=None)
     assert started[0].http is Connection, "none waits for ever"
     assert started[0].backlog <= 256
+    assert started[0].ws == "none", "no door of the guards is for them"
     visitor = client(started[0].app)
     assert visitor.get("/health").json() == {"status": "ok"}
     assert visitor.post("/reset").status_code == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,13 @@ class LossTracker(Callback):
             self.val.append((trainer.global_step, float(loss)))
             if time.monotonic() - self._drawn > PAUSE:
                 self.draw(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Draw what there is of a run that was stopped."""
+        with suppress(Exception):  # what stopped it matters more
+            self.draw(trainer)
 
     def draw(self, trainer: Trainer) -> None:
         """Draw the curves as they are."""

@@ -116,8 +116,6 @@ class System:
         Raises:
             UserError: the base or the exported weights do not load, or these were changed.
         """
-        if self.run is not None:
-            check_sums(self.trained)
         if self.run is not None and (model := self.run / "model").is_dir():
             return use_onednn(load_base(str(model), dtype=dtype).to(device))  # pyright: ignore
         base: Any = load_base(
@@ -127,6 +125,7 @@ class System:
             base = base.to(device)
         if self.run is None:
             return use_onednn(base)
+        check_sums(self.trained)
         return use_onednn(load_adapter(base, self.trained))
 
 

@@ -190,7 +190,12 @@ def _refuse_long(systems: Sequence[System], wanted: int) -> None:
     Raises:
         UserError: it has none.
     """
-    for base, revision in dict.fromkeys((one.base, one.revision) for one in systems):
+    whole = [one.run is not None and one.trained.name == "model" for one in systems]
+    needed = [
+        (str(one.trained), None) if alone else (one.base, one.revision)
+        for one, alone in zip(systems, whole, strict=True)
+    ]
+    for base, revision in dict.fromkeys(needed):
         room = context_length(base, revision)
         if room is not None and wanted >= room:
             raise UserError(
