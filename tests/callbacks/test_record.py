@@ -45,6 +45,7 @@ def test_command_and_surroundings(fit: Fit) -> None:
     run = fit("--trainer.max_steps=1")
     record = json.loads((run / "run.json").read_text())
     assert record["command"].startswith("train.py")
-    assert record["versions"]["torch"] == torch.__version__
+    # A build for GPUs says which in its own version alone.
+    assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert record["hardware"]["precision"] == "32-true"
     assert record["hardware"]["devices"] == 1
