@@ -80,6 +80,7 @@ def test_every_command_that_reads_a_run(
     figures: Callable[..., None],
 ) -> None:
     stop_before_answers(monkeypatch)
+    monkeypatch.chdir(tmp_path)  # a damaged config may keep prepared data in any folder
     logs, refused = tmp_path / "logs", Counter[bool]()
     run = logs / "lora" / whole.name
 
