@@ -183,7 +183,7 @@ class Typed:
         time.sleep(0.7)
         self.keys("\x03")
 
-    def until(self, pattern: str, seconds: float = 60) -> str:
+    def until(self, pattern: str, seconds: float = 180) -> str:
         """Read until something is shown; returns all that was, up to there, and forgets it."""
         end = time.monotonic() + seconds
         while not (found := re.search(pattern, self.seen)):
