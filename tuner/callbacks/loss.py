@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from tuner.data.batching import Batch
 
 Points = list[tuple[int, float]]
-PAUSE = (
-    30  # seconds between two pictures of a training: a curve moves slowly, and drawing takes time
-)
+PAUSE = 30  # seconds between two pictures of a training: a curve moves slowly
 FINEST = 1000  # points of a curve at least, once there were as many: more than a picture shows
 
 
