@@ -91,6 +91,7 @@ class Completion(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Stop | Stops | None = None
     stream: bool | None = None
+    logit_bias: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
 
 
 class Chat(Completion):
@@ -98,7 +99,6 @@ class Chat(Completion):
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: Tokens | None = None
-    logit_bias: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
     tools: list[Tool] | None = None
 
 
@@ -173,7 +173,7 @@ def readable(body: bytes, kind: type[Completion]) -> dict[str, Any]:
         # Of what may be a text or a list, a list with a mistake is no text either.
         first = next((one for one in found if one["type"] != "string_type"), found[0])
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    for message in asked.get("messages", ()):
+    for message in asked["messages"] if kind is Chat else ():  # elsewhere nobody has looked at it
         if not message.get("tool_calls"):
             message.pop("tool_calls", None)
     if biases := asked.get("logit_bias"):

@@ -110,13 +110,34 @@ def test_what_is_no_request_is_refused(
     assert not passed
 
 
+TEXT = {"prompt": "x"}
+
+
 @pytest.mark.parametrize(
-    "body", [{}, {"prompt": ""}, {"prompt": ["x"]}, {"prompt": "x", "suffix": 1}]
+    ("body", "where"),
+    [
+        ({}, "prompt:"),
+        ({"prompt": ""}, "prompt:"),
+        ({"prompt": ["x"]}, "prompt:"),
+        (TEXT | {"suffix": 1}, "suffix:"),
+        (TEXT | {"logit_bias": {"5": None}}, "logit_bias.5:"),
+    ],
 )
-def test_what_is_no_request_for_a_text_is_refused(body: Any, visitor: TestClient) -> None:
+def test_what_is_no_request_for_a_text_is_refused(
+    body: Any, where: str, visitor: TestClient
+) -> None:
     answer = visitor.post("/v1/completions", json=body)
     assert answer.status_code == 400
-    assert answer.json()["error"]["message"].startswith(("prompt:", "suffix:"))
+    assert answer.json()["error"]["message"].startswith(where)
+
+
+@pytest.mark.parametrize("other", [{"messages": 5}, {"messages": [1]}, {"messages": [USER, {}]}])
+def test_fields_of_the_other_interface_are_let_alone(
+    other: Any, visitor: TestClient, passed: list[bytes]
+) -> None:
+    assert visitor.post("/v1/completions", json=TEXT | other).status_code == 200
+    assert list(map(json.loads, passed)) == [TEXT | other]
+    assert visitor.post("/v1/chat/completions", json=CHAT | {"prompt": {}}).status_code == 200
 
 
 def test_requests_of_the_openai_client_pass_unchanged(
