@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,8 @@ from tuner.backbone import load_tokenizer
 from tuner.callbacks.loss import (
     FINEST,
     Curve,
+    Picture,
     _smooth,  # pyright: ignore[reportPrivateUsage]
-    plot_loss,
 )
 from tuner.cli import main
 from tuner.data.batching import TrainBatches
@@ -101,8 +102,25 @@ def test_a_loss_that_is_not_finite_is_left_out_of_a_curve() -> None:
 
 
 def test_a_plot_is_drawn_without_validation(tmp_path: Path) -> None:
-    plot_loss([(1, 3.0), (2, 2.0)], [], tmp_path / "loss.png")
+    Picture().draw([(1, 3.0), (2, 2.0)], [], tmp_path / "loss.png")
     assert (tmp_path / "loss.png").stat().st_size > 5000
+
+
+def test_a_picture_shows_what_there_is_by_now_and_leaves_nothing(tmp_path: Path) -> None:
+    curve = [(step, 5 / (step + 1)) for step in range(50)]
+    picture, first, last = Picture(), tmp_path / "first.png", tmp_path / "last.png"
+    picture.draw(curve[:10], [(5, 9.0)], first)
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        for points in range(10, 51):
+            picture.draw(curve[:points], [(5, 2.0)], last)
+        assert len(gc.get_objects()) - before < 40 * 100, "a figure is thousands"
+    finally:
+        gc.enable()
+    Picture().draw(curve, [(5, 2.0)], first)
+    assert first.read_bytes() == last.read_bytes()
 
 
 def test_a_run_that_fails_has_a_picture_of_what_there_was(
@@ -128,12 +146,12 @@ def test_a_picture_is_drawn_now_and_then_and_at_the_end(
 ) -> None:
     validations: list[int] = []
 
-    def draw(_: object, val: list[tuple[int, float]], file: Path) -> None:
+    def draw(_: object, train: object, val: list[tuple[int, float]], file: Path) -> None:
         validations.append(len(val))
         file.touch()
 
     monkeypatch.setattr("tuner.callbacks.loss.PAUSE", pause)
-    monkeypatch.setattr("tuner.callbacks.loss.plot_loss", draw)
+    monkeypatch.setattr("tuner.callbacks.loss.Picture.draw", draw)
     run = fit("--trainer.max_epochs=2")
     assert (run / "loss.png").exists()
     assert validations == drawn

@@ -61,6 +61,7 @@ class LossTracker(Callback):
         self._sum: torch.Tensor | None = None
         self._step = 0
         self._drawn = time.monotonic()
+        self._picture: Picture | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where a resumed run stands."""
@@ -109,7 +110,8 @@ class LossTracker(Callback):
         self._read()
         self._drawn = time.monotonic()
         if self.folder is not None and trainer.is_global_zero:
-            plot_loss(self.train.points, self.val, self.folder / "loss.png")
+            self._picture = self._picture or Picture()  # matplotlib takes a while to import
+            self._picture.draw(self.train.points, self.val, self.folder / "loss.png")
 
     def _read(self) -> None:
         if self._last is not None:
@@ -118,28 +120,43 @@ class LossTracker(Callback):
             self._last = None
 
 
-def plot_loss(train: Sequence[tuple[int, float]], val: Points, file: Path) -> None:
-    """Draw training and validation loss over optimiser steps.
+class Picture:
+    """The curves of training and validation loss over optimiser steps.
 
-    Args:
-        train: (step, nats a token) of the training loss.
-        val: likewise of the validation loss.
-        file: the PNG to write.
+    One figure serves a whole training: Python keeps some megabytes of each that is made until it
+    looks for cycles among all objects, which can take hours. So it is faster, too.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4))
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.1, 0.12, 0.88, 0.85))  # a layout engine takes as long as the drawing
-    axes.plot(*_columns(train), color="tab:blue", alpha=0.35, linewidth=1, label="train")
-    axes.plot(*_columns(_smooth(train)), color="tab:blue", label="train, smoothed")
-    axes.plot(*_columns(val), "o-", color="tab:orange", label="validation")
-    axes.set_xlabel("optimiser step")
-    axes.set_ylabel("loss (nats a token)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(file, dpi=110)
+    def __init__(self) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self._figure = Figure(figsize=(7, 4))
+        FigureCanvasAgg(self._figure)
+        # A layout engine takes as long as the drawing.
+        self._axes = axes = self._figure.add_axes((0.1, 0.12, 0.88, 0.85))
+        (self._train,) = axes.plot([], [], color="tab:blue", alpha=0.35, linewidth=1, label="train")
+        (self._smooth,) = axes.plot([], [], color="tab:blue", label="train, smoothed")
+        (self._val,) = axes.plot([], [], "o-", color="tab:orange", label="validation")
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel("loss (nats a token)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+    def draw(self, train: Sequence[tuple[int, float]], val: Points, file: Path) -> None:
+        """Draw what there is by now.
+
+        Args:
+            train: (step, nats a token) of the training loss.
+            val: likewise of the validation loss.
+            file: the PNG to write.
+        """
+        self._train.set_data(*_columns(train))
+        self._smooth.set_data(*_columns(_smooth(train)))
+        self._val.set_data(*_columns(val))
+        self._axes.relim()
+        self._axes.autoscale_view()
+        self._figure.savefig(file, dpi=110)
 
 
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
