@@ -103,8 +103,6 @@ def load_base(
     from transformers import AutoModelForCausalLM
 
     config = load_config(base, revision)
-    refuse_outside(Path(locate(base)))
-    check_sums(Path(locate(base)))  # a whole model that a run has left
     options: dict[str, Any] = {"revision": revision, "dtype": dtype or "auto", **NO_CODE}
     options["use_safetensors"] = True
     if quantize is not None:
@@ -114,6 +112,8 @@ def load_base(
         if from_scratch:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, **NO_CODE)
         else:
+            refuse_outside(Path(locate(base)))
+            check_sums(Path(locate(base)))  # a whole model that a run has left
             with no_pickle():
                 model = AutoModelForCausalLM.from_pretrained(locate(base), **options)
     except Exception as error:  # see load_tokenizer

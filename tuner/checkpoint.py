@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
 from tuner.errors import UserError
+from tuner.sums import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -115,8 +116,7 @@ def place(source: Path, target: Path) -> None:
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, part)
     if not target.exists() or not os.path.samefile(part, target):
-        with part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(part)
         step = next((e["step"] for e in _entries(source.parent) if e["sha256"] == digest), 0)
         _list(target, digest, step)
         _rename(part, target)
@@ -163,8 +163,7 @@ def load_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
 def _check(path: Path) -> None:
     """Compare with the checksum of the folder's manifest, or else with those inside the file."""
     # Hashed first: a run that goes on lists a new file before it renames it.
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(path)
     entries = _entries(path.parent)
     if any(entry["name"] == path.name for entry in entries):
         if not any(entry["sha256"] == digest for entry in entries):

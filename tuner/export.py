@@ -11,7 +11,6 @@ from tuner.devices import is_sharded
 from tuner.markdown import escape
 from tuner.plugins import settings_of
 from tuner.sums import write_sums
-from tuner.visible import as_json
 
 if TYPE_CHECKING:
     from tuner.data.prompts import Prompt
@@ -35,7 +34,7 @@ Prompts are rendered by `{prompt}` (`prompt.json`).
 ADAPTER = """\
     from peft import PeftModel
 
-    base = AutoModelForCausalLM.from_pretrained({base}, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained({base!r}, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, "{folder}")
 """
 WHOLE = """\
@@ -65,12 +64,11 @@ def export(module: ChatTuner, prompt: Prompt, folder: Path, checkpoint: Path) ->
     target = folder / module.head.folder
     part = folder / f".{target.name}.part"
     module.head.save(module.model, part)
-    write_sums(part)
     module.tokenizer.save_pretrained(str(part))
     described = json.dumps(settings_of(prompt), ensure_ascii=False, indent=2)
     (part / "prompt.json").write_text(described + "\n", encoding="utf-8")
     load = (ADAPTER if module.head.keeps_base else WHOLE).format(
-        base=as_json(module.base), folder=target.name
+        base=module.base, folder=target.name
     )
     card = CARD.format(
         head=type(module.head).__name__,
@@ -80,4 +78,5 @@ def export(module: ChatTuner, prompt: Prompt, folder: Path, checkpoint: Path) ->
         prompt=type(prompt).__name__,
     )
     (part / "README.md").write_text(card, encoding="utf-8")
+    write_sums(part)
     part.rename(target)

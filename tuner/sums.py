@@ -1,4 +1,4 @@
-"""SHA-256 of exported weights: a file that was changed since is noticed before it is loaded."""
+"""SHA-256 of an export's files: one that was changed since is noticed before it is loaded."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from pathlib import Path
 from tuner.errors import UserError, intact
 
 SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
+NOT_LISTED = {SUMS, "README.md"}  # people write into their cards
 
 
 def write_sums(folder: Path) -> None:
-    """List the SHA-256 of a folder's weights."""
-    lines = [f"{_sha256(file)}  {file.name}\n" for file in _weights(folder)]
+    """List the SHA-256 of a folder's files, which are all there by now."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    lines = [f"{sha256_of(file)}  {file.name}\n" for file in files if file.name not in NOT_LISTED]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def check_sums(folder: Path) -> None:
-    """Refuse weights that are not those of the list; a folder without one is taken as it is.
+    """Refuse files that are not those of the list; a folder without one is taken as it is.
 
     Raises:
-        UserError: a file was changed since, or is not in the list.
+        UserError: a file was changed since, or holds weights and is not in the list.
     """
     listed = folder / SUMS
     if not listed.is_file():  # of another tool, or of a run from before there was a list
@@ -29,18 +31,17 @@ def check_sums(folder: Path) -> None:
         lines = listed.read_text(encoding="utf-8").strip().splitlines()
         pairs = [line.split(maxsplit=1) for line in lines]
         digests = {name.removeprefix("*"): digest for digest, name in pairs}  # * is for bytes
-    for file in _weights(folder):
-        if digests.get(file.name) != _sha256(file):
+    for file in sorted(folder.iterdir()):
+        known = file.name in digests or file.suffix == ".safetensors"
+        if known and digests.get(file.name) != sha256_of(file):
             raise UserError(
                 f"{file}: not as it was written: its SHA-256 is not that in {SUMS}. Copy it anew "
-                f"from where it is whole, or train again: fit --config {folder.parent}/config.yaml"
+                "from where it is whole, or make its folder again; if you changed it yourself, "
+                f"remove {listed}"
             )
 
 
-def _weights(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
-
-
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from os.path import exists, expanduser
 from pathlib import Path
 
 from tuner.errors import UserError, intact
+from tuner.sums import sha256_of
 
 PICO = Path(__file__).parent / "assets" / "pico"
 ADAPTER = "adapter_model.safetensors"
@@ -93,6 +94,5 @@ def weights_hash(base: str, revision: str | None = None) -> str | None:
     files = sorted(folder.glob("*.safetensors"))
     total = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(bytes.fromhex(sha256_of(file)))
     return total.hexdigest() if files else None

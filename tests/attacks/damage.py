@@ -100,6 +100,13 @@ def damaged(draw: st.DrawFn, content: bytes, most: int = 4) -> bytes:
     return bytes(found)
 
 
+def flipped(content: bytes, bit: int) -> bytes:
+    """The bytes with one bit changed, counted from the first of the first byte."""
+    found = bytearray(content)
+    found[bit // 8] ^= 1 << bit % 8
+    return bytes(found)
+
+
 def places(tree: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths of everything in a tree of mappings and lists, but the whole."""
     children: list[tuple[Any, Any]] = []

@@ -29,7 +29,7 @@ from tuner.runs import read_record, write_record
 from tuner.tools.export import main
 from tuner.weights import PICO
 
-TEXTS = {"README.md", "chat_template.jinja", "generation_config.json", "prompt.json"}
+TEXTS = {"README.md", "SHA256SUMS", "chat_template.jinja", "generation_config.json", "prompt.json"}
 WORDS = {"tokenizer.json", "tokenizer_config.json"}
 
 

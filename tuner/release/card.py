@@ -12,7 +12,6 @@ from tuner.evaluation.layout import Cell, Table
 from tuner.evaluation.report import markdown_templates
 from tuner.evaluation.tables import differences, headline, summary
 from tuner.runs import read_record
-from tuner.visible import as_json
 from tuner.weights import locate, weights_hash
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def licence_of(base: str, revision: str | None) -> str | None:
 
 
 def _code(system: System, name: str, form: str, chat: bool) -> str:
-    folder = as_json(name)  # as a string of Python
+    folder = repr(name)
     if form == "adapter":
         more = ", BitsAndBytesConfig" if system.quantize else ""
         return ADAPTER.format(folder=folder, more=more, bits=BITS[system.quantize])

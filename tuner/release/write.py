@@ -29,6 +29,7 @@ from tuner.release.modelfile import find_pieces, modelfile
 from tuner.release.prompts import BUILT_IN, own_prompts
 from tuner.release.template import chat_template
 from tuner.runs import read_record
+from tuner.sums import write_sums
 from tuner.weights import ADAPTER, weights_hash
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def release(
             chat=template is not None,
             logs=logs,
         )
+        write_sums(part)
         for file in part.iterdir():  # safetensors lets nobody else read its files
             shutil.copymode(part / "prompt.json", file)
         part.rename(folder)

@@ -22,6 +22,7 @@ from tuner.process import exit_on_sigterm, run
 from tuner.release.write import Dtype, Form, release
 from tuner.runs import NAME
 from tuner.server import LOOPBACK, listen
+from tuner.sums import check_sums
 from tuner.tools.export import announce, type_of
 from tuner.weights import locate
 
@@ -186,7 +187,9 @@ def _exported(system: System, name: str, form: Form, dtype: Dtype, logs: Path) -
     try:
         (place / "refs").mkdir(parents=True, exist_ok=True)
         with FileLock(system.run / ".served.lock"), exit_on_sigterm():
-            if not folder.is_dir():
+            if folder.is_dir():
+                check_sums(folder)
+            else:
                 announce(system, form, dtype)
                 check, _ = release(system, folder, form=form, dtype=dtype, logs=logs)
                 print(f"Checked: {check}.", flush=True)
