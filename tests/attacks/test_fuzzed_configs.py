@@ -22,6 +22,7 @@ from tuner.checks import refuse_pairs
 from tuner.cli import TunerCLI, main
 from tuner.process import run
 from tuner.runs import every_run
+from tuner.sums import SUMS
 from tuner.tools import chat, compare, rate, runs
 
 Figures = Callable[..., None]
@@ -183,7 +184,7 @@ def test_other_values_are_trained_with(
         shutil.rmtree(tmp_path / "logs", ignore_errors=True)
         said = message(*case, tmp_path, *small, fit=main)
         refused[bool(said)] += 1
-        finished = [run for run in every_run(tmp_path / "logs") if (run / "adapter").is_dir()]
+        finished = [run for run in every_run(tmp_path / "logs") if [*run.glob(f"*/{SUMS}")]]
         assert len(finished) == (not said), "it is trained with, or refused"
 
     tried = attack(cases, tuned() | tuned() | spoilt(), check)
