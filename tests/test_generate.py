@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from tuner import attention
 from tuner.backbone import load_tokenizer
@@ -233,6 +234,27 @@ def test_something_is_called_after_each_token_and_can_end_it(model: Any, tiny_ba
 
     with pytest.raises(KeyboardInterrupt):
         generate(model, headers, max_new_tokens=6, each_token=stop, **options)
+
+
+@pytest.mark.parametrize("kind", ["lora", "prefix", "prompt"])
+def test_a_reply_ends_where_the_positions_of_the_base_do(
+    kind: str, make_base: Callable[..., Path]
+) -> None:
+    config = GPT2Config(vocab_size=4096, n_embd=16, n_layer=2, n_head=2, n_positions=40)
+    model = tuned(kind, make_base(config=config))
+    tokenizer = load_tokenizer("pico")
+    places = 40 if kind == "lora" else 35
+    headers = [list(range(100, 100 + length)) for length in (places, 9, places - 1, places - 6)]
+    options: dict[str, Any] = {"tokenizer": tokenizer, "stops": [], "batch_size": 4}
+    replies = generate(model, headers, max_new_tokens=30, **options)
+    # The last token of a reply takes no position: it is not read any more.
+    assert [reply.new_tokens for reply in replies] == [1, min(30, places - 8), 2, 7]
+    assert {reply.stop_reason for reply in replies} == {"length"}
+    calls: list[object] = []
+    headers.append([5] * (places + 1))
+    with pytest.raises(UserError, match=f"takes {places + 1} tokens, .* made for {places} of"):
+        generate(model, headers, max_new_tokens=3, each_token=calls.append, **options)
+    assert not calls, "before any is answered"
 
 
 CACHES: dict[str, dict[str, Any]] = {

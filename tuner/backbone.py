@@ -58,12 +58,16 @@ def load_config(base: str, revision: str | None = None) -> PreTrainedConfig:
 
 
 def context_length(base: str, revision: str | None = None) -> int | None:
-    """Positions that the base was made for; null where its configuration does not say.
+    """The `positions` of a base.
 
     Raises:
         UserError: neither the folder nor the hub has it.
     """
-    config = load_config(base, revision)
+    return positions(load_config(base, revision))
+
+
+def positions(config: PreTrainedConfig) -> int | None:
+    """Positions that a model of this configuration was made for; null where it does not say."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 

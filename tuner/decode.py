@@ -12,7 +12,9 @@ from transformers import GenerationConfig
 
 from tuner.active import Active
 from tuner.attention import attends_by_row, columns_of
+from tuner.backbone import positions
 from tuner.devices import is_sharded, whole_base
+from tuner.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,12 +32,13 @@ class Decoder:
     Args:
         model: see `tuner.generate.generate`.
         stops: token ids that end a row.
-        limit: new tokens a row at most.
+        limit: new tokens a row at most; a row ends where the base's positions do, too.
         pad_id: stands on the left of short prompts, unseen.
         pick: the next tokens (B,) of rows by their numbers and logits (B, V).
         each_token: called after each token with the newest of each row at work; may raise.
 
     Attributes:
+        places: tokens of prompt and reply that the base was made for; null where it does not say.
         said: tokens of each row so far, the one that ends it included.
         seconds: wall-clock seconds of each row: of each token's, shared out evenly over the rows.
         ended: rows that have ended; whoever has looked at one takes it away.
@@ -52,11 +55,14 @@ class Decoder:
         pick: Callable[[list[int], Tensor], Tensor],
         each_token: Callable[[list[int]], None] | None,
     ) -> None:
-        kind = getattr(getattr(model, "active_peft_config", None), "peft_type", None)
+        adapter = getattr(model, "active_peft_config", None)
+        kind = getattr(adapter, "peft_type", None)
         self.model = model
         # peft's own `generate` puts a prefix into each step's inputs, as long as it runs.
         self.host = model if kind == "PREFIX_TUNING" else whole_base(model)
         self.virtual = kind in ("PROMPT_TUNING", "P_TUNING")
+        room = positions(whole_base(model).config)
+        self.places = None if room is None else room - getattr(adapter, "num_virtual_tokens", 0)
         self.device = next(model.parameters()).device
         self._by_row = attends_by_row(model)
         self.stops, self.limit, self.pad_id = set(stops), limit, pad_id
@@ -92,6 +98,7 @@ class Decoder:
         Args:
             prompts: token ids by the row's number.
         """
+        self._room |= {row: self.room_behind(prompt) for row, prompt in prompts.items()}
         if not self._going:
             self._clock = time.perf_counter()
         width = max(map(len, prompts.values()))
@@ -132,10 +139,25 @@ class Decoder:
             self._active.join(fresh)
         self._going.update(rows)
         self.said |= {row: [] for row in rows}
-        self._room |= dict.fromkeys(rows, self.limit)
         if not self.joins:
             self.finish()
         return input_ids
+
+    def room_behind(self, prompt: Sequence[int]) -> int:
+        """New tokens that a row may get.
+
+        Raises:
+            UserError: its prompt is longer than what the base was made for.
+        """
+        if self.places is None:
+            return self.limit
+        if len(prompt) > self.places:
+            raise UserError(
+                f"a prompt takes {len(prompt)} tokens, but the model was made for {self.places} of "
+                "prompt and reply; shorten it"
+            )
+        # The last token is not computed any further, so it needs no place.
+        return min(self.limit, self.places - len(prompt) + 1)
 
     def finish(self) -> None:
         """Continue all rows to their end."""

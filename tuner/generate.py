@@ -84,7 +84,7 @@ def generate(
         headers: token ids of each prompt, up to where the reply starts.
         tokenizer: decodes the replies.
         stops: token ids that end a turn.
-        max_new_tokens: tokens a reply at most.
+        max_new_tokens: tokens a reply at most; it is cut where the base's context ends, too.
         batch_size: rows generated together at most.
         progress: title of a progress bar; none when null.
         each_token: called after each token with the newest of each row at work; it ends the
@@ -94,6 +94,9 @@ def generate(
 
     Returns:
         One reply a header, in order.
+
+    Raises:
+        UserError: a header is longer than what the base was made for.
     """
     from tuner.decode import Decoder
     from tuner.sampling import SeededSampling
@@ -110,6 +113,8 @@ def generate(
         pick=noise or (lambda _rows, logits: logits.argmax(dim=-1)),
         each_token=each_token,
     )
+    for header in headers:
+        decoder.room_behind(header)  # refused before others are answered
     waiting = sorted(range(len(headers)), key=lambda place: -len(headers[place]))
     coming: dict[int, Sequence[int]] = {}
     replies: dict[int, Reply] = {}

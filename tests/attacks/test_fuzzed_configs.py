@@ -47,8 +47,10 @@ def dry(args: list[str]) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _at_home(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(ROOT)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("configs", "data"):  # a changed recipe may keep prepared data in any folder
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
     logging.disable(logging.INFO)  # Lightning's word on seeds and devices, each time
     yield
     logging.disable(logging.NOTSET)

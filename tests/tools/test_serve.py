@@ -310,6 +310,14 @@ def test_the_openai_client_gets_the_runs_replies(lora: Path, engine: Any) -> Non
         client.chat.completions.create(**chat | {"model": "other"})
     assert "generation_config" in ask(url, b'{"generation_config": "{}"}')[1]
     assert ask(url, json.dumps(chat | {"logit_bias": {"5": -100}}).encode())[0] == 200
+    long = json.dumps(chat | {"messages": [{"role": "user", "content": "order " * 5000}]})
+    status, said = ask(url, long.encode())
+    assert status == 400
+    assert "made for 1024 of prompt and reply" in said
+    status, said = ask(
+        url, b'{"prompt": "%s", "max_tokens": 5000}' % (b"order " * 500), "/completions"
+    )
+    assert json.loads(said)["usage"]["total_tokens"] <= 1024
     client.close()
     assert "tuner.engine" in Process(process.pid).cmdline(), "no process between"
     process.terminate()
@@ -378,7 +386,8 @@ def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
 def test_no_body_is_a_fault_of_the_server(engine: Any, figures: Callable[..., None]) -> None:
     process, url = engine
     found: Counter[int] = Counter()
-    threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop it
+    for pipe in (process.stdout, process.stderr):  # a full one would stop it
+        threading.Thread(target=pipe.read, daemon=True).start()
 
     @hypothesis.settings(max_examples=COUNT, deadline=None, database=None, derandomize=True)
     @hypothesis.given(bodies())
