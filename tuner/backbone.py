@@ -116,6 +116,7 @@ def load_base(
         if from_scratch:
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, **NO_CODE)
         else:
+            _refuse_adapter(base, revision)
             refuse_outside(Path(locate(base)))
             check_sums(Path(locate(base)))  # a whole model that a run has left
             with no_pickle():
@@ -129,6 +130,20 @@ def load_base(
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False).eval()
+
+
+def _refuse_adapter(base: str, revision: str | None) -> None:
+    """Refuse a base with an adapter beside its weights: transformers would put it on, unasked.
+
+    Such an adapter may also name another base, which would be loaded in place of this one.
+    """
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    if find_adapter_config_file(locate(base), revision=revision):
+        raise UserError(
+            f"model.base: '{base}' holds an adapter (adapter_config.json), which no base may. Give "
+            "the base itself; to go on from an adapter, --model.init_adapter FOLDER"
+        )
 
 
 def _quantization(quantize: Quantize, dtype: torch.dtype | None) -> Any:

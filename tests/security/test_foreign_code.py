@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +178,44 @@ def test_attention_of_a_part_of_a_model_is_refused_likewise(tmp_path: Path) -> N
     )
     with pytest.raises(UserError, match="code of the hub"):
         load_config(str(tmp_path))
+
+
+KERNELS = """
+from pathlib import Path
+def get_kernel(*args, **options):
+    Path({ran!r}).touch()
+    raise OSError("no hub")
+"""
+
+
+def test_no_kernel_of_the_hub_is_asked_for(base: Path, ran: Path, tmp_path: Path) -> None:
+    """Where the package for them is installed, bitsandbytes would load one as it is imported."""
+    site = tmp_path / "site"
+    (site / "kernels").mkdir(parents=True)
+    (site / "kernels/__init__.py").write_text(KERNELS.format(ran=str(ran)))
+    (site / "kernels-9.0.dist-info").mkdir()
+    (site / "kernels-9.0.dist-info/METADATA").write_text("Name: kernels\nVersion: 9.0\n")
+    change(base / "config.json", attn_implementation="flash_attention_2")  # a kernel by its name
+    load = "import bitsandbytes, peft; from tuner.backbone import load_base; load_base({base!r})"
+    for code in (load.format(base=str(base)), "import kernels; kernels.get_kernel('x')"):
+        assert not ran.exists()
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {'tuner' if 'tuner' in code else 'json'}; {code}"],
+            env=os.environ | {"PYTHONPATH": f"{site}:{ROOT}"}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert ("model.base: cannot load" in done.stderr) == ("tuner" in code)
+    assert ran.exists(), "the package is found"
+
+
+def test_a_base_holds_no_adapter(base: Path) -> None:
+    """It may name another base, and would be put on unasked."""
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "/somewhere/else", "r": 8}
+    (base / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(
+        UserError, match=r"model\.base: .* holds an adapter .* --model.init_adapter"
+    ):
+        load_base(str(base))
 
 
 def test_an_embedder_is_read_likewise(
