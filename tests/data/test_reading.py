@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tuner.data.example import Rejected
-from tuner.data.reading import read_file, sha256
+from tuner.data.reading import read_file, read_hub, sha256
 from tuner.errors import UserError
 
 Write = Callable[..., str]
@@ -138,3 +138,15 @@ def test_home_is_expanded_for_rows_and_hash(
 def test_a_large_cell_and_nul_bytes_are_read(write: Write) -> None:
     large = "x" * 1_000_000
     assert rows(write("a.csv", f"a,b\n{large},n\0l\n")) == [{"a": large, "b": "n\0l"}]
+
+
+def test_a_hub_set_is_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client reads one, wherever it is, and has no commit for it."""
+    monkeypatch.chdir(tmp_path)
+    Path("user/set").mkdir(parents=True)
+    Path("user/set/train.jsonl").write_text('{"prompt": "a"}\n')
+    for name in ("user/set", str(tmp_path / "user/set"), "./user/set", "../x", "a/b/c", "~/x", ""):
+        with pytest.raises(UserError, match=r"data\.source\.name: .*--data\.source\.path FILE"):
+            list(read_hub(name, None, set()))

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ Row = dict[str, Any]
 Located = tuple[str, Row | Rejected]
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 PLAIN = "utf-8-sig"  # UTF-8, with or without a byte order mark
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 LARGEST_CELL = 64 * 1024 * 1024  # characters; the csv module's default of 131,072 is too small
 
 
@@ -111,9 +113,17 @@ def read_hub(name: str, revision: str | None, columns: set[str]) -> Iterator[Loc
     """Rows of the hub data set `name`, split `train`, as `(name[row], row)`.
 
     Raises:
-        UserError: the set or the hub cannot be reached, or a column of `columns` is missing.
+        UserError: the name is none of the hub's, the set or the hub cannot be reached, or a column
+            of `columns` is missing.
     """
     import datasets
+
+    # The client would read a folder of that name, which may change without another commit.
+    if not HUB_NAME.fullmatch(name) or Path(name).exists():
+        raise UserError(
+            f"data.source.name: '{name}' is no name of a hub set alone, such as user/set, or there "
+            "is a file or folder of that name here; read a file with --data.source.path FILE"
+        )
 
     datasets.disable_progress_bars()
     try:
