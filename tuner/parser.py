@@ -6,11 +6,13 @@ from enum import Enum
 from typing import Any
 
 import yaml
+from jsonargparse import _actions
 from jsonargparse import _typehints as typehints
 from lightning.pytorch.cli import LightningArgumentParser
 
 from tuner.errors import UserError
 from tuner.messages import explain
+from tuner.private import without_secrets
 from tuner.written import UNREADABLE, parse, unreadable
 
 
@@ -19,6 +21,12 @@ class Parser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **options)  # a cut name is a misspelt one
+
+    def dump(self, *args: Any, **options: Any) -> str:
+        """See the base class; where it is printed (`--print_config`), it shows no secret."""
+        text = super().dump(*args, **options)
+        printed = _actions._ActionPrintConfig.is_print_config_requested(self)  # pyright: ignore
+        return without_secrets(text) if printed else text
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Translate what jsonargparse found.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import re
@@ -13,19 +14,20 @@ import warnings
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 
 from tuner.errors import UserError
 
 HIDDEN = "***"
 SHORTEST = 6  # characters of a value that is looked for: shorter ones are parts of words
+LONG = 12  # characters of one that is no part of a word, so that it may stand within one
 # A word in the name of an environment variable that holds a secret, and what the names of those end
 # with that hold the place of one.
 WORD = re.compile(r"(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASS|PASSPHRASE|PWD)S?\d*$")
 PLACES = ("PATH", "FILE", "DIR")
 FOLDERS = ("PWD", "OLDPWD")  # of the shell, where it is
 NAMED = (
-    r"(?:api|access|private|secret)[_-]?key|secret|password|passwd|passphrase|pwd|jwt|credentials?"
+    r"(?:api|access|private|secret|account)[_-]?key|secret|password|passwd|passphrase|pwd|jwt|credentials?"
     r"|(?:auth|access|hub|hf|api|bearer)[_-]token"
 )
 # The last word of a setting whose value is a secret; and of those that only look so.
@@ -34,15 +36,17 @@ SETTING = re.compile(
 )
 NO_SECRET = re.compile(r"(?:^|_)(?:pad|eos|bos|unk|sep|cls|mask|stop)_token$")
 BARE = r"(?!-|None\b|null\b|\*{3})[^\s'\"}]*[^\s'\"},]"
-VALUE = rf"(?:'[^']+'|\"[^\"]+\"|{BARE})"
+VALUE = rf"(?:'(?:[^'\\]|\\.|'')+'|\"(?:[^\"\\]|\\.)+\"|{BARE})"
+_ENCODED = re.compile(r"[^\s'\"]*%[0-9A-Fa-f]{2}[^\s'\"]*")
 # What is a secret by its form or the name before it, whoever gave it; the first group stays.
 FORMS = [
     # The login of an address: before an @, with or without a scheme, or cut off before the @.
     re.compile(r"([A-Za-z][\w+.-]*:/{1,2})[^\s<>]*(?=@)"),
     re.compile(r"([A-Za-z][\w+.-]*:/{1,2})[^\s/@:'\"\[]*:(?!\d{1,5}\b)[^\s/'\"]+"),
     re.compile(r"()(?<![\w/])[\w.+-]+:[^\s@'\"/]+(?=@[\w\[])"),
+    re.compile(r"(//)[\w.+-]+:[^\s@'\"/]+(?=@[\w\[])"),
     re.compile(
-        r"([?&][\w.-]*(?:token|key|secret|passw|pwd|sig|auth|jwt|credential)[\w-]*=)[^&\s'\"]+",
+        r"([?&;][\w.-]*(?:token|key|secret|passw|pwd|sig|auth|jwt|credential)[\w-]*=)[^&\s'\"]+",
         re.I,
     ),
     re.compile(r"(\bhooks\.[\w.-]+/)[^\s'\"]+"),
@@ -68,13 +72,25 @@ def without_secrets(text: str) -> str:
     Args:
         text: what is about to be printed or written.
     """
+    text = _ENCODED.sub(_without_encoded, text)
     for form in FORMS:
         text = form.sub(rf"\1{HIDDEN}", text)
     for value in sorted(set(_known()), key=len, reverse=True):
         if value in text:
-            begins = r"(?:(?<!\w)|(?<=\\[nrt]))"  # behind a line break that is told as \n, too
-            text = re.sub(rf"{begins}{re.escape(value)}(?!\w)", HIDDEN, text)
+            # Behind a line break that is told as \n, too.
+            begins, ends = (
+                (r"(?:(?<!\w)|(?<=\\[nrt]))", r"(?!\w)") if len(value) < LONG else ("", "")
+            )
+            text = re.sub(f"{begins}{re.escape(value)}{ends}", HIDDEN, text)
     return text
+
+
+def _without_encoded(found: re.Match[str]) -> str:
+    """A word with escapes such as %40: as it is, or decoded where that shows a secret."""
+    decoded = unquote(found[0])
+    for form in FORMS:
+        decoded = form.sub(rf"\1{HIDDEN}", decoded)
+    return decoded if HIDDEN in decoded and HIDDEN not in found[0] else found[0]
 
 
 def _known() -> Iterable[str]:
@@ -88,8 +104,12 @@ def _known() -> Iterable[str]:
             login = value.rpartition("://")[2].rpartition("@")[0]
             given += [login, login.partition(":")[2]] if ":" in login else [login]
             given.append(base64.b64encode(unquote(login).encode()).decode())
+        given += [line for line in value.split("\n") if given and len(line) >= LONG]  # of a key
         for one in given:
-            forms = (one, unquote(one), quote(one, safe=""), repr(one)[1:-1])
+            coded = one.encode("utf-8", "surrogateescape")
+            forms = {one, unquote(one), quote(coded, safe=""), quote(coded), quote_plus(coded)}
+            forms |= {repr(one)[1:-1], repr(coded)[2:-1], json.dumps(one)[1:-1]}
+            forms |= {base64.b64encode(part + coded).decode() for part in (b"", b"api:")}
             yield from (form for form in forms if len(form) >= SHORTEST)
 
 

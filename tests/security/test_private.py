@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from several import COMMANDS
 
 from tests.conftest import ROOT
+from tuner.cli import main
 from tuner.errors import UserError
 from tuner.private import keep_private, refuse_secrets, without_secrets
 
@@ -40,6 +42,14 @@ CANARY = "cAnArY"
         "--trainer.callbacks.token cAnArY",
         "--logger.api_key cAnArY",
         "https://ann:pa'cAnArY@host/x",
+        "//ann:cAnArY@host/x.jsonl",
+        "no run named '/x//ann:cAnArY@host'",
+        "https%3A%2F%2Fann%3AcAnArY%40host/x",
+        "https://host/x?api%5Fkey=cAnArY",
+        "https://host/x;token=cAnArY",
+        'password="a\\"cAnArY"',
+        "password='a''cAnArY'",
+        "AccountName=x;AccountKey=cAnArY==;EndpointSuffix=x",
         "https://store.example/x?sv=1&sig=cAnArY&pwd=cAnArY",
         "password='it is cAnArY'",
         "passwd=a,cAnArY",
@@ -97,6 +107,12 @@ def test_what_is_none_is_told(text: str) -> None:
         ("MYSQL_PWD", "0123456789abcdef", "login 0123456789abcdef failed"),
         ("HF_TOKENS", "odd/one two", "x=odd%2Fone%20two"),
         ("HTTP_PROXY", "http://ann:hunter@p", base64.b64encode(b"ann:hunter").decode()),
+        ("WANDB_API_KEY", "0123456789abcdef", "/data/u_0123456789abcdef_x/rows.jsonl"),
+        ("WANDB_API_KEY", "0123456789abcdef", "a%2F0123456789abcdef"),
+        ("WANDB_API_KEY", "hunter hunter", base64.b64encode(b"api:hunter hunter").decode()),
+        ("HF_TOKENS", "odd/one two", "x=odd/one%20two and odd%2Fone+two"),
+        ("MY_PASSWORD", "hunter\xe4", "h = 'hunter\\u00e4' or b'hunter\\xc3\\xa4'"),
+        ("SSH_PRIVATE_KEY", "-----BEGIN\n0123456789abcdef\n-----END", "line 0123456789abcdef"),
     ],
 )
 def test_values_of_the_environment_are_hidden(
@@ -114,6 +130,8 @@ def test_values_of_the_environment_are_hidden(
         "p%40ssw",
         "hunter",
         "YW5u",
+        "YXBp",
+        "odd/one",
     ):
         assert secret not in told
 
@@ -149,11 +167,12 @@ def test_settings_that_only_look_so_are_taken() -> None:
 
 @pytest.fixture
 def private() -> Iterator[None]:
-    before = logging.getLogRecordFactory(), warnings.formatwarning, sys.excepthook
+    before = warnings.formatwarning, sys.excepthook, threading.excepthook
+    factory = logging.getLogRecordFactory()
     keep_private()
     yield
-    logging.setLogRecordFactory(before[0])
-    warnings.formatwarning, sys.excepthook = before[1:]
+    logging.setLogRecordFactory(factory)
+    warnings.formatwarning, sys.excepthook, threading.excepthook = before
 
 
 @pytest.mark.usefixtures("private")
@@ -173,8 +192,12 @@ def test_logs_warnings_and_tracebacks_are_hidden_too(
         raise ValueError("https://ann:cAnArY@host/")
     except ValueError:
         sys.excepthook(*sys.exc_info())  # pyright: ignore[reportArgumentType]
+    thread = threading.Thread(target=lambda: int("https://ann:cAnArY@host/"))
+    thread.start()
+    thread.join()
     error = capsys.readouterr().err
-    assert "ValueError: https://***@host/" in error
+    assert error.count("Error: https://***@host/") == 1
+    assert "base 10: 'https://***@host/'" in error
     assert CANARY not in caplog.text + told + error
 
 
@@ -197,6 +220,18 @@ def test_a_command_is_private_from_its_start(tmp_path: Path) -> None:
     )
     assert done.stderr.count("https://***@host/") == 4, "the last one is also in the source"
     assert CANARY not in done.stderr
+
+
+def test_a_printed_configuration_shows_none(
+    command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--model.base={LOGIN}", "--name=lora", "--print_config"]
+    with pytest.raises(SystemExit):
+        main(command("fit", *options))
+    said = capsys.readouterr().out
+    assert "base: https://***@host/x" in said
+    assert "name: lora" in said
+    assert CANARY not in said
 
 
 LOGIN = f"https://ann:{CANARY}@host/x"
