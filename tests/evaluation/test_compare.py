@@ -165,6 +165,10 @@ def test_a_comparison_stays_in_its_folder_and_replies_in_the_context(
     assert main([*args, "--max_new_tokens=512"]) == 2
     assert "has room for 512 tokens of prompt and reply" in capsys.readouterr().err
     (away / "tensorboard").mkdir(parents=True)
+    folder.parent.symlink_to(away)
+    assert main(args) == 2
+    assert f"{folder.parent} is a link that leads out" in capsys.readouterr().err
+    folder.parent.unlink()
     folder.parent.mkdir()
     folder.symlink_to(away)
     assert main(args) == 2

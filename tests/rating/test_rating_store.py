@@ -104,6 +104,19 @@ def test_a_file_that_was_moved_away_is_an_error_and_not_made_anew(tmp_path: Path
     assert not store.path.exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_leads_no_ratings_out_of_their_folder(there: bool, tmp_path: Path) -> None:
+    away = tmp_path / "away.sqlite"
+    if there:
+        away.touch()
+    folder = write_comparison(tmp_path / "a")
+    (folder / "ratings.sqlite").symlink_to(away)
+    with pytest.raises(UserError, match=r"ratings\.sqlite is a link"):
+        begin(folder)
+    assert away.exists() == there
+    assert not there or not away.read_bytes()
+
+
 def test_what_a_killed_process_left_does_not_get_into_a_new_study(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path)
     _, store = begin(folder)

@@ -94,6 +94,15 @@ def test_a_link_leads_no_sweep_out_of_its_folder(
     assert sweep.main([file, f"--logs={logs}", "--name=ranks"]) == 2
     assert "leads out of" in capsys.readouterr().err
     assert everything(tmp_path) == before
+    (sweeps / "ranks").unlink()  # nor the folder of all sweeps
+    sweeps.rename(logs / "own")
+    sweeps.symlink_to(away)
+    before = everything(tmp_path)
+    assert sweep.main([file, f"--logs={logs}", "--name=ranks"]) == 2
+    assert "leads out of" in capsys.readouterr().err
+    assert everything(tmp_path) == before
+    sweeps.unlink()
+    (logs / "own").rename(sweeps)
     # One of its runs, as the sweep starts it.
     (sweeps / "other").mkdir()
     (sweeps / "other" / "r-2").symlink_to(away)

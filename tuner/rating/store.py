@@ -150,6 +150,8 @@ class Store:
     @contextmanager
     def _open(self, mode: str = "rw") -> Generator[sqlite3.Connection]:
         # rw: a file that was moved away while the page is open is an error, not a new file.
+        if self.path.is_symlink():  # ratings stay in the folder of their comparison
+            raise UserError(f"{self.path} is a link; put the file itself there, or remove it")
         address = f"{self.path.absolute().as_uri()}?mode={mode}"
         try:
             with closing(

@@ -30,6 +30,7 @@ from tuner.evaluation.testset import (
 from tuner.parser import Parser
 from tuner.private import without_secrets
 from tuner.process import run
+from tuner.runs import inside
 
 if TYPE_CHECKING:
     from tuner.data.example import Example, Message
@@ -142,10 +143,9 @@ def evaluate(args: Sequence[str] | None) -> None:
         systems.append(_few_shot(first, test_set, options))
     # A folder of the root: a run may be named by a path such as `..`.
     names = "-".join(options.runs).replace("/", "-").replace("*", "all").strip(".-") or "runs"
-    output = options.output or options.logs / "compare" / (
-        f"{names}-{suite.name}" if suite else names
-    )
-    if options.output is None:
+    output = options.output
+    if output is None:
+        output = inside(options.logs, "compare") / (f"{names}-{suite.name}" if suite else names)
         _refuse_links(output)
     try:
         output.mkdir(parents=True, exist_ok=True)

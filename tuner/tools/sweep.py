@@ -86,7 +86,7 @@ def sweep(args: Sequence[str]) -> None:
     from tuner.sweep.worker import work
 
     name = options.name or options.file.stem
-    folder = inside(options.logs / "sweeps", name)
+    folder = inside(inside(options.logs, "sweeps"), name)
     check(definition)
     try:
         folder.mkdir(parents=True, exist_ok=True)
