@@ -208,7 +208,9 @@ def answer_in_words(app: Starlette) -> None:
             return refusal(str(error.detail), status, error.headers)
         if isinstance(error, RequestValidationError):
             return refusal("the body is no JSON object of the type application/json")
-        logging.getLogger("uvicorn.error").warning("a request was refused", exc_info=error)
+        # A line each: whoever asks could fill a disk with tracebacks.
+        said = f"{type(error).__name__}: {error}"[:LONGEST_MESSAGE]
+        logging.getLogger("uvicorn.error").warning("a request was refused: %r", said)
         return refusal(str(error))
 
     own = (HTTPException, RequestValidationError, TemplateError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -57,15 +58,22 @@ class Connection(H11Protocol):
 def bounds() -> dict[str, Any]:
     """What uvicorn is told, so that connections leave files for what else the process opens.
 
+    It does not log what is no HTTP: whoever connects could fill a disk.
+
     Without a file for one more, asyncio takes no connection, and says so again and again. It takes
     as many as `backlog` at once, some times over before the first of them can be given up.
     """
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < FILES:  # below 0, there is no limit
         allowed = FILES if hard < 0 else min(FILES, hard)
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return {"http": Connection, "ws": "none", "backlog": _files() // 16}
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    return record.msg != "Invalid HTTP request received."
 
 
 def most() -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
+import re
 import secrets
 import socket
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from starlette.responses import PlainTextResponse
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATIENCE = 20  # seconds that the body of a request may take to come
+HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)  # and a port
 HEADERS = {
     "cache-control": "no-store",
     "cross-origin-opener-policy": "same-origin",
@@ -78,13 +79,14 @@ class Guard:
         return origin == f"http://{host}"
 
     def _is_ours(self, host: str) -> bool:
+        found = HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = found[1].strip("[]").lower()
         try:
-            name = urlsplit(f"//{host}").hostname or ""
-            if name in self.names:
-                return True
             ipaddress.ip_address(name)  # an address cannot be rebound, a name can
         except ValueError:
-            return False
+            return name in self.names
         return True
 
 

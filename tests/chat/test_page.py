@@ -207,5 +207,6 @@ def test_others_need_the_password() -> None:
     client = TestClient(app, base_url="http://127.0.0.1")
     for path in ("/", "/theme.css", "/gradio_api/queue/data?session_hash=x"):
         assert client.get(path).status_code == 401
-    assert client.get("/", auth=("me", "wrong")).status_code == 401
+    for wrong in ("", "wrong", "secre", "secrets", "SECRET"):
+        assert client.get("/", auth=("me", wrong)).status_code == 401
     assert "Chat with lora" in client.get("/", auth=("me", "secret")).text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -179,6 +179,20 @@ def test_the_engine_hears_of_no_calls_where_there_are_none(
     (heard,) = map(json.loads, passed)
     assert heard["messages"] == [USER]
     assert isinstance(heard["logit_bias"]["5"], float)
+
+
+def test_a_rewritten_body_has_its_own_length(visitor: TestClient, passed: list[bytes]) -> None:
+    lengths: list[int] = []
+    app = cast("Any", visitor.app)
+    engine = app.app
+
+    async def measured(scope: Any, receive: Any, send: Any) -> None:
+        lengths.append(int(dict(scope["headers"])[b"content-length"]))
+        await engine(scope, receive, send)
+
+    app.app = measured
+    assert visitor.post("/v1/chat/completions", json=CHAT | {"logit_bias": {"5": 1}}).is_success
+    assert lengths == [len(passed[0])]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,14 @@ def test_who_does_not_ask_is_hung_up_on(first: bytes, monkeypatch: pytest.Monkey
         assert 0.2 < time.monotonic() - began < 5
 
 
+def test_what_is_no_request_is_not_logged_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    with running() as server:
+        for _ in range(3):
+            with connect(server, b"\x16\x03\x01 nonsense\r\n\r\n") as one:
+                assert one.recv(1000).startswith(b"HTTP/1.1 400")
+    assert "Invalid HTTP" not in caplog.text
+
+
 def test_a_body_that_nobody_waits_for_may_not_take_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import random
 import socket
@@ -21,6 +22,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from transformers.cli.serving import server as serving
+from transformers.cli.serving import utils as serving_utils
 
 from tuner import engine, guards
 from tuner.chat.history import History
@@ -54,6 +56,11 @@ REBOUND = (
     "127.0.0.1.evil.example",
     "localhost.evil.example",
     "evil.example:80",
+    "localhost#.evil.example",
+    "evil.example\\@localhost",
+    "evil@127.0.0.1",
+    "127.0.0.1:80:80",
+    "127.0.0.1:port",
     "",
 )
 
@@ -263,9 +270,13 @@ def test_who_rates_from_elsewhere_needs_a_password(
         words.append(said.out.splitlines()[1].split()[1])
         for path in ("/", "/item/1?rater=Ann", "/static/page.js", "/nothere"):
             assert visitor.get(path).status_code == 401
-            assert visitor.get(path, auth=("any", "wrong")).status_code == 401
+            for wrong in ("", "wrong", words[-1][:-1], f"{words[-1]}x", words[-1].swapcase()):
+                assert visitor.get(path, auth=("any", wrong)).status_code == 401
             assert not any(name in visitor.get(path).text for name in SYSTEMS)
         assert visitor.get("/item/1?rater=Ann", auth=("any", words[-1])).status_code == 200
+        login = base64.b64encode(f"any:{words[-1]}".encode()).decode()
+        bearer = {"Authorization": f"Bearer {login}"}  # another scheme says another thing
+        assert visitor.get("/item/1?rater=Ann", headers=bearer).status_code == 401
     assert words[0] != words[1]
     assert all(len(word) >= 20 for word in words)
 
@@ -275,6 +286,7 @@ def test_the_real_engine_makes_what_is_guarded(monkeypatch: pytest.MonkeyPatch) 
     from transformers.cli.serve import Serve
 
     monkeypatch.setattr(serving, "build_server", serving.build_server)
+    monkeypatch.setattr(serving_utils, "GenerateManager", serving_utils.GenerateManager)
     monkeypatch.setattr(uvicorn, "Config", uvicorn.Config)
     engine.guard("127.0.0.1")
     started: list[Any] = []
