@@ -11,7 +11,7 @@ from tuner.visible import visible
 
 # An underscore inside a word is harmless. An address becomes a link without any sign around it.
 _MEANING = re.compile(
-    r"([\\`*\[\]|~>]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|@(?=[\w.-]+\.\w))", re.IGNORECASE
+    r"([\\`*\[\]|~>$]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.|@(?=[\w.-]+\.\w))", re.IGNORECASE
 )
 _ENTITY = re.compile(r"&(?=#|\w+;)")
 

@@ -155,6 +155,13 @@ def without_code(text: str) -> str:
     return re.sub(r"(?<![\\`])(`+)(?!`).*?(?<!`)\1(?!`)", "", text)
 
 
+def test_no_hostile_text_is_a_formula() -> None:
+    """GitHub and others render what stands between dollar signs."""
+    text = without_code(outside_fences(render_markdown(*hostile())))
+    assert "frac" in text
+    assert not re.search(r"(?<!\\)\$", text)
+
+
 def test_a_markdown_renderer_finds_no_markup_in_hostile_text() -> None:
     markdown_it = pytest.importorskip("markdown_it")
     rendered = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).render(
