@@ -53,7 +53,7 @@ def write_comparison(
     ]  # fmt: skip
     write_predictions(folder / "predictions.jsonl", rows)
     if rubric:
-        results = json.dumps({"suite": {"rubric": rubric}})
+        results = json.dumps({"schema": 1, "suite": {"rubric": rubric}})
         (folder / "results.json").write_text(results, encoding="utf-8")
     return folder
 

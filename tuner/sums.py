@@ -1,4 +1,4 @@
-"""SHA-256 of an export's files: one that was changed since is noticed before it is loaded."""
+"""SHA-256 of a folder's files: one that was changed since is noticed before it is loaded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ NOT_LISTED = {SUMS, "README.md"}  # people write into their cards
 
 def write_sums(folder: Path) -> None:
     """List the SHA-256 of a folder's files, which are all there by now."""
+    (folder / SUMS).write_text(sums_of(folder), encoding="utf-8")
+
+
+def sums_of(folder: Path) -> str:
+    """What the list of a folder's files would say now."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
     lines = [f"{sha256_of(file)}  {file.name}\n" for file in files if file.name not in NOT_LISTED]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    return "".join(lines)
 
 
 def check_sums(folder: Path) -> None:

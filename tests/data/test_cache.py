@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tuner.data import cache
@@ -152,6 +153,51 @@ def test_a_damaged_cache_is_made_again(
     (found,) = tmp_path.glob(f"cache/*/{file}")
     damage(found)
     assert [example.id for example in prepare().splits["train"]] == before
+
+
+def zeroed(file: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[:1000] + bytes(64) + whole[1064:])
+
+
+def other_tokens(file: Path) -> None:
+    """Leaves a whole Arrow file with as many tokens, all of them 0."""
+    rows = pa.ipc.open_file(file.read_bytes()).read_all()
+    place = rows.schema.get_field_index("input_ids")
+    zeros = [[0] * len(ids) for ids in rows["input_ids"].to_pylist()]
+    column = pa.array(zeros, rows.schema.field(place).type)
+    rows = rows.set_column(place, rows.schema.field(place), column)
+    with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, rows.schema) as writer:
+        writer.write_table(rows)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("rows.arrow", zeroed),
+        ("rows.arrow", other_tokens),
+        ("account.json", lambda f: f.write_text(f.read_text().replace("rows_in", "rows_im"))),
+        *(("account.json", lambda f, text=text: f.write_text(text)) for text in ("{}", "null")),
+        ("rejected.jsonl", Path.unlink),
+        ("SHA256SUMS", Path.unlink),  # an entry of a version that wrote none
+    ],
+)
+def test_an_entry_that_is_not_as_it_was_written_is_made_again(
+    file: str, damage: Callable[[Path], object], prepare: Prepare, tmp_path: Path
+) -> None:
+    def content(found: Curated) -> list[Any]:
+        tokens = [row.input_ids.tolist() for row in found.encoded["train"]]
+        return [[example.id for example in found.splits["train"]], tokens, found.account]
+
+    before = content(prepare())
+    (found,) = tmp_path.glob("cache/*/account.json")
+    whole = {one.name: one.read_bytes() for one in found.parent.iterdir()}
+    damage(found.with_name(file))
+    assert content(prepare()) == before
+    again = {one.name: one.read_bytes() for one in found.parent.iterdir()}
+    assert again.keys() == whole.keys()
+    assert again["rows.arrow"] == whole["rows.arrow"]
+    assert again["account.json"] == whole["account.json"]
 
 
 def test_a_cache_that_cannot_be_written(prepare: Prepare, tmp_path: Path) -> None:

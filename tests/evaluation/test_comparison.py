@@ -216,3 +216,26 @@ def test_a_report_is_written_again_without_generating(
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert report(["nothere", "--logs", str(tmp_path)]) == 2
     assert "nothere" in capsys.readouterr().err
+
+
+def test_replies_beside_the_results_of_others_are_not_reported(
+    fit: Fit,
+    evaluate: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    fit("--name=lora", *SHORT)
+    evaluate("lora", *FAST)
+    folder = tmp_path / "compared"
+    shorter = ["lora", "--max_new_tokens=3", "--latency=0", f"--output={folder}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("tuner.evaluation.compare.write_reports", killed)
+        assert main([*shorter, f"--logs={tmp_path / 'logs'}"]) == 130
+    assert report([str(folder)]) == 2
+    assert "Run eval.py again" in capsys.readouterr().err
+    assert main([*shorter, f"--logs={tmp_path / 'logs'}"]) == 0
+    assert report([str(folder)]) == 0

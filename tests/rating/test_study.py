@@ -36,7 +36,7 @@ def test_the_suite_brings_its_rubric(tmp_path: Path) -> None:
     rubric = read_rubric(write_comparison(tmp_path / "b", rubric=own))
     assert rubric == {"formality": "Formal?", "overall": "All of it?"}
     assert list(rubric)[-1] == OVERALL
-    (tmp_path / "b" / "results.json").write_text('{"suite": {"rubric": ["tone"]}}')
+    (tmp_path / "b" / "results.json").write_text('{"schema": 1, "suite": {"rubric": ["tone"]}}')
     with pytest.raises(UserError, match=r"suite\.rubric"):
         read_rubric(tmp_path / "b")
 

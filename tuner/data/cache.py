@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 from tuner.data.curate import Curated
 from tuner.errors import UserError
 from tuner.plugins import settings_of
+from tuner.sums import SUMS, sums_of, write_sums
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DONE = "account.json"  # written last
 OWN, LOCK = "tuner-data-", ".lock"  # of a folder that ends with its process
 
 
@@ -32,7 +32,8 @@ def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> C
     """The prepared data of a key, built when it is not there.
 
     Processes that ask at the same time wait for the first one. A preparation that fails or is
-    killed leaves nothing that could be taken for a whole one.
+    killed leaves nothing that could be taken for a whole one. An entry whose files have changed
+    since is made anew.
 
     Args:
         key: hash of everything that shapes the data.
@@ -58,6 +59,7 @@ def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> C
             part.mkdir()
             try:
                 build(part)
+                write_sums(part)
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
@@ -69,12 +71,12 @@ def cached(key: str, folder: Path | None, build: Callable[[Path], Curated]) -> C
 
 
 def _opened(folder: Path) -> Curated | None:
-    """What an earlier preparation left; null where that is nothing, or damaged."""
-    if not (folder / DONE).is_file():
-        return None
+    """What an earlier preparation left; null where that is nothing, or not as it was written."""
     try:
-        return Curated.open(folder)
-    except Exception:  # arrow, zip and numpy each raise their own; it is made anew
+        listed = (folder / SUMS).read_text(encoding="utf-8")
+        # First, as Arrow may end the process over what is damaged, or give other rows.
+        return Curated.open(folder) if listed == sums_of(folder) else None
+    except Exception:  # nothing there, no list, or a disk that fails; it is made anew
         return None
 
 

@@ -22,10 +22,12 @@ from tuner.evaluation.predictions import (
     write_predictions,
     write_table,
 )
+from tuner.evaluation.reading import MADE_OF
 from tuner.evaluation.report import render_html, render_markdown
 from tuner.evaluation.results import Setting, build_results, write_results
 from tuner.evaluation.score import applicable, score
 from tuner.runs import read_losses
+from tuner.sums import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,6 +119,8 @@ def compare(
     first = next((one for one in systems if one.run is not None), None)
     results["data_card"] = None if first is None else first.card
     write_predictions(output / "predictions.jsonl", scored.predictions)
+    # Where a kill leaves these predictions beside the results of others, that is noticed.
+    results[MADE_OF] = sha256_of(output / "predictions.jsonl")
     write_reports(output, results, scored.predictions)
     forget(output)
     return results, scored.predictions

@@ -12,6 +12,7 @@ import numpy as np
 from tuner.evaluation import stats
 from tuner.evaluation.estimate import compare, estimate
 from tuner.evaluation.predictions import write_atomically
+from tuner.evaluation.reading import SCHEMA
 from tuner.evaluation.seeds import spread
 from tuner.evaluation.worst import losses, worst
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tuner.evaluation.predictions import Prediction
     from tuner.evaluation.score import Scored
 
-SCHEMA = 1
 MOST_CELLS = 50  # values of a slice; one with more is no slice but a name
 
 

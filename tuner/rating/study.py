@@ -11,8 +11,9 @@ from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import UserError, intact, nearest
+from tuner.errors import UserError, nearest
 from tuner.evaluation.predictions import read_predictions
+from tuner.evaluation.reading import check_predictions, read_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -154,15 +155,13 @@ def read_rubric(folder: Path) -> dict[str, str]:
     """The rubric of the comparison's suite, or the usual one; `overall` is always the last.
 
     Raises:
-        UserError: results.json is no JSON, or its rubric does not map names to explanations.
+        UserError: results.json cannot be read, is of other predictions, or its rubric does not
+            map names to explanations.
     """
     file = folder / "results.json"
-    try:
-        with intact(file):
-            results: Any = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error}") from error
-    suite: Any = (results.get("suite") if isinstance(results, dict) else None) or {}
+    results = read_results(folder) if file.exists() else {}
+    check_predictions(folder, results)
+    suite: Any = results.get("suite") or {}
     rubric: Any = (suite.get("rubric") if isinstance(suite, dict) else None) or RUBRIC
     if not isinstance(rubric, dict) or not all(isinstance(one, str) for one in rubric.values()):
         raise UserError(f"{file}: suite.rubric must map the name of a criterion to an explanation")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from tuner.evaluation.layout import Cell, Table
+from tuner.evaluation.reading import read_results
 from tuner.evaluation.report import markdown_templates
 from tuner.evaluation.tables import differences, headline, summary
 from tuner.runs import read_record
@@ -106,7 +106,7 @@ def newest_comparison(trained: str | None, logs: Path) -> tuple[dict[str, Any] |
     files = sorted((logs / "compare").glob("*/results.json"), key=lambda f: -f.stat().st_mtime)
     for file in files:
         try:
-            results = json.loads(file.read_text(encoding="utf-8"))
+            results = read_results(file.parent)
             for name, one in results["systems"].items():
                 if trained and one.get("trained_sha256") == trained:
                     summary(results)  # fails here, and not in the card, where it is

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import intact
 from tuner.evaluation import tables, verdicts
 from tuner.evaluation.predictions import write_atomically
+from tuner.evaluation.reading import read_results
 from tuner.evaluation.report import html_templates, markdown_templates
 from tuner.sweep.findings import runs_table, sentences, settings_table
 from tuner.sweep.plots import draw_plots
@@ -49,6 +49,5 @@ def write_report(folder: Path, results: Mapping[str, Any], command: str) -> None
 
 def read_comparison(folder: Path) -> dict[str, Any] | None:
     """The results of the comparison on the test split; null where there is none yet."""
-    file = folder / COMPARISON / "results.json"
-    with intact(file):
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    compared = folder / COMPARISON
+    return read_results(compared) if (compared / "results.json").is_file() else None

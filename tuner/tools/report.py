@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from tuner.errors import UserError, intact
 from tuner.evaluation.compare import write_reports
 from tuner.evaluation.predictions import read_predictions
+from tuner.evaluation.reading import check_predictions, read_results
 from tuner.parser import Parser
 from tuner.process import run
 from tuner.rating.study import find_comparison
@@ -30,14 +30,14 @@ def report(args: Sequence[str] | None) -> None:
     """Parse, read, write.
 
     Raises:
-        UserError: there is no such comparison.
+        UserError: there is no such comparison, or its files do not fit each other.
     """
     options = _parser().parse_args(args)
     folder = find_comparison(options.comparison, options.logs)
     file = folder / "results.json"
+    results = read_results(folder)
+    check_predictions(folder, results)
     try:
-        with intact(file):
-            results = json.loads(file.read_text(encoding="utf-8"))
         with intact(folder / "predictions.jsonl"):
             predictions = read_predictions(folder / "predictions.jsonl")
     except OSError as error:
