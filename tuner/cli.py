@@ -278,7 +278,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: command line; that of the process when null.
 
     Returns:
-        The exit code: 0 done, 2 the user can mend it, 143 stopped by SIGTERM.
+        The exit code: 0 done, 2 the user can mend it, 130 stopped by Ctrl+C, 143 by SIGTERM.
     """
     follow_parent()
     return run(lambda: TunerCLI(args) and None)

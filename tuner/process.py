@@ -56,7 +56,7 @@ MUTED_WARNINGS = (
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 MUTED_LOGS = {
-    "lightning.pytorch.utilities.rank_zero": ("Tip:", "TPU available"),
+    "lightning.pytorch.utilities.rank_zero": ("Tip:", "TPU available", "\nDetected Keyboard"),
     "lightning.pytorch.trainer.connectors.checkpoint_connector": ("`weights_only` was not set",),
     "transformers.integrations.bitsandbytes": ("The modules are dequantized",),
     "bitsandbytes.autograd._functions": ("MatMul8bitLt: inputs will be cast",),  # at every product
@@ -132,7 +132,9 @@ def run(command: Callable[[], None]) -> int:
     except SystemExit as stop:
         # Lightning raises an exception of this kind on SIGTERM, and its own exit code would be 0.
         if type(stop).__name__ == "SIGTERMException":
-            return 143
+            return int(stop.code or 143)
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's code for it would be 1
+            return 130
         raise
     return 0
 
