@@ -179,10 +179,10 @@ class TunerCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
         kwargs |= devices.strategy_settings(config.strategy, config.precision)
         devices.look_after_processes()
         try:
+            kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
             return super().instantiate_trainer(**kwargs)
         except REFUSED as error:
             raise UserError(f"trainer: {str(error).strip()}") from error

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tuner.errors import UserError
 from tuner.lost import RESUME, lost_process, when_gone
 from tuner.private import keep_private, without_secrets
+from tuner.surroundings import FIRST, PARENT, open_streams, settle
 from tuner.visible import visible
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ NAMES = (
     *(os.strerror(errno.ENAMETOOLONG), os.strerror(errno.ELOOP)),
     *("embedded null byte", "surrogates not allowed"),
 )
-
-PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
-FIRST = "TUNER_FIRST_PROCESS"  # tells the processes of other devices who starts them
 
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
@@ -73,8 +71,13 @@ def start(module: str, args: Sequence[str] | None = None) -> int:
         args: command line; that of the process when null.
 
     Returns:
-        The exit code; 130 where Ctrl+C came during the import.
+        The exit code; 2 where no command can work, 130 where Ctrl+C came during the import.
     """
+    open_streams()
+    try:
+        settle()
+    except UserError as error:
+        return _said(str(error), by_all=True)
     # The libraries make millions of objects that live as long as the program. Looking through
     # them again and again for garbage would cost a quarter of the time to import them, and once
     # more at the end.

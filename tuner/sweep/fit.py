@@ -18,8 +18,8 @@ import yaml
 from tuner.errors import UserError
 from tuner.hold import is_held
 from tuner.overview import number
-from tuner.process import PARENT
 from tuner.runs import read_losses, read_record, versions_of, whole_checkpoint
+from tuner.surroundings import PARENT
 
 PROGRAM = (sys.executable, "-m", "tuner")
 POLL = 0.5  # seconds between two looks at a run
