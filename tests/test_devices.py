@@ -272,8 +272,20 @@ def test_slurm_requeues_by_its_script_alone(monkeypatch: pytest.MonkeyPatch) -> 
     assert plugins() == []
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setenv("SLURM_JOB_NAME", "fit")
+    monkeypatch.setenv("SLURM_PROCID", "0")
     (environment,) = plugins()
     assert not environment.auto_requeue
+
+
+def test_a_process_in_an_allocation_that_srun_has_not_started_is_refused(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert main(command("fit")) == 2
+    assert "error: SLURM_NTASKS: 4 processes are allocated, but" in capsys.readouterr().err
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert main(command("fit")) == 2
+    assert "error: trainer: You set `--ntasks=4`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,16 @@ def test_stopped_by_sigterm_is_143() -> None:
     assert raising(SIGTERMException()) == 143
 
 
+def test_stopped_by_ctrl_c_is_130_also_where_lightning_has_caught_it() -> None:
+    def command() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    assert raising(KeyboardInterrupt()) == run(command) == 130
+
+
 def test_other_errors_are_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         raising(ZeroDivisionError())

@@ -6,6 +6,7 @@ import sys
 
 from tuner.errors import nearest
 from tuner.process import run, start
+from tuner.surroundings import open_streams
 
 # Name, what stands behind it on the command line, the module, and what it does; in order of use.
 COMMANDS = (
@@ -41,6 +42,7 @@ def main() -> int:
     Returns:
         The exit code.
     """
+    open_streams()
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("-h", "--help"):
         return run(_help)

@@ -179,10 +179,10 @@ class TunerCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         plugins = config.get("plugins") or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
         kwargs |= devices.strategy_settings(config.strategy, config.precision)
         devices.look_after_processes()
         try:
+            kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
             return super().instantiate_trainer(**kwargs)
         except REFUSED as error:
             raise UserError(f"trainer: {str(error).strip()}") from error
@@ -278,7 +278,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: command line; that of the process when null.
 
     Returns:
-        The exit code: 0 done, 2 the user can mend it, 143 stopped by SIGTERM.
+        The exit code: 0 done, 2 the user can mend it, 130 stopped by Ctrl+C, 143 by SIGTERM.
     """
     follow_parent()
     return run(lambda: TunerCLI(args) and None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -184,8 +185,17 @@ def plugins() -> list[SLURMEnvironment]:
     """Under SLURM, its environment without Lightning's own way to requeue a job.
 
     That leaves a checkpoint beside the run folders, and every later run there goes on from it.
+
+    Raises:
+        UserError: the shell is one of a SLURM job, but srun has not started this process.
     """
     own = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    if own and "SLURM_PROCID" not in os.environ:
+        raise UserError(
+            f"SLURM_NTASKS: {os.environ['SLURM_NTASKS']} processes are allocated, but srun has not "
+            "started this one. Start them with srun (docs/devices.md); to train in one process, "
+            "unset SLURM_NTASKS"
+        )
     return [SLURMEnvironment(auto_requeue=False)] if own else []
 
 

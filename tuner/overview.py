@@ -41,23 +41,23 @@ _NO_SCORE = {"metric": None, "score": None, "comparison": None}
 
 def _row(folder: Path) -> Row:
     record = read_record(folder)
-    status = _text(record, "status") or "incomplete"
+    status = text(record, "status") or "incomplete"
     if status == "running" and not is_held(folder):
         status = "killed"
     if "steps" not in record:  # they are written at the end
         record |= _logged(folder)
-    base = " ".join(filter(None, (_text(record, "base"), _text(record, "quantize"))))
+    base = " ".join(filter(None, (text(record, "base"), text(record, "quantize"))))
     return {
         "name": folder.parent.name,
         "version": int(folder.name.removeprefix("version_")),
         "status": status,
-        "head": _text(record, "head"),
+        "head": text(record, "head"),
         "base": base or None,
-        "trainable_percent": _number(record, "trainable_percent"),
-        "steps": _number(record, "steps"),
-        "val_loss": _number(record.get("best"), "val_loss"),
-        "tokens_per_second": _number(record, "tokens_per_second"),
-        "peak_memory_mib": _number(record, "peak_memory_mib"),
+        "trainable_percent": number(record, "trainable_percent"),
+        "steps": number(record, "steps"),
+        "val_loss": number(record.get("best"), "val_loss"),
+        "tokens_per_second": number(record, "tokens_per_second"),
+        "peak_memory_mib": number(record, "peak_memory_mib"),
         "started": _moment(record),
     }
 
@@ -88,7 +88,7 @@ def _scores(folder: Path) -> dict[str, Row]:
             results = json.loads(file.read_text(encoding="utf-8"))
             metric = results["primary_metric"]
             for system in results["systems"].values():
-                score = _number(system["metrics"], metric)
+                score = number(system["metrics"], metric)
                 if system.get("run") and score is not None:
                     row = {"metric": str(metric), "score": score, "comparison": file.parent.name}
                     found[str(system["run"])] = row
@@ -99,21 +99,23 @@ def _key(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
 
 
-def _text(values: Any, key: str) -> str | None:
+def text(values: Any, key: str) -> str | None:
+    """A text of a record; null where there is none, whatever the record is."""
     value = values.get(key) if isinstance(values, dict) else None
     return value if isinstance(value, str) else None
 
 
 def _moment(record: Row) -> str | None:
-    text = _text(record, "started")
+    said = text(record, "started")
     with suppress(ValueError, OverflowError):  # no moment, or none that a clock can show
-        if text is not None:
-            datetime.fromisoformat(text).timestamp()
-            return text
+        if said is not None:
+            datetime.fromisoformat(said).timestamp()
+            return said
     return None
 
 
-def _number(values: Any, key: str) -> float | None:
+def number(values: Any, key: str) -> float | None:
+    """A finite number of a record, likewise."""
     value = values.get(key) if isinstance(values, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from tuner.errors import UserError
 from tuner.lost import RESUME, lost_process, when_gone
 from tuner.private import keep_private, without_secrets
+from tuner.surroundings import FIRST, PARENT, open_streams, settle
 from tuner.visible import visible
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ NAMES = (
     *("embedded null byte", "surrogates not allowed"),
 )
 
-PARENT = "TUNER_PARENT"  # id of the process whose end is to end this one, too
-FIRST = "TUNER_FIRST_PROCESS"  # tells the processes of other devices who starts them
-
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
     ".*does not have many workers.*",
@@ -56,7 +54,7 @@ MUTED_WARNINGS = (
     ".*number of training batches .* is smaller than the logging interval.*",
 )
 MUTED_LOGS = {
-    "lightning.pytorch.utilities.rank_zero": ("Tip:", "TPU available"),
+    "lightning.pytorch.utilities.rank_zero": ("Tip:", "TPU available", "\nDetected Keyboard"),
     "lightning.pytorch.trainer.connectors.checkpoint_connector": ("`weights_only` was not set",),
     "transformers.integrations.bitsandbytes": ("The modules are dequantized",),
     "bitsandbytes.autograd._functions": ("MatMul8bitLt: inputs will be cast",),  # at every product
@@ -73,8 +71,13 @@ def start(module: str, args: Sequence[str] | None = None) -> int:
         args: command line; that of the process when null.
 
     Returns:
-        The exit code; 130 where Ctrl+C came during the import.
+        The exit code; 2 where no command can work, 130 where Ctrl+C came during the import.
     """
+    open_streams()
+    try:
+        settle()
+    except UserError as error:
+        return _said(str(error), by_all=True)
     # The libraries make millions of objects that live as long as the program. Looking through
     # them again and again for garbage would cost a quarter of the time to import them, and once
     # more at the end.
@@ -132,7 +135,9 @@ def run(command: Callable[[], None]) -> int:
     except SystemExit as stop:
         # Lightning raises an exception of this kind on SIGTERM, and its own exit code would be 0.
         if type(stop).__name__ == "SIGTERMException":
-            return 143
+            return int(stop.code or 143)
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's code for it would be 1
+            return 130
         raise
     return 0
 

@@ -1,4 +1,4 @@
-"""SIGTERM to any process of a run ends all of them, with a checkpoint to go on from."""
+"""SIGTERM or Ctrl+C to any process of a run ends all of them, with a checkpoint to go on from."""
 
 from __future__ import annotations
 
@@ -44,6 +44,37 @@ def test_two_processes_stop_together(
     assert load_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] > 0
     time.sleep(1)
     assert not [pid for pid in children if _command(pid)], "a process stays behind"
+
+
+@pytest.mark.parametrize(("times", "workers"), [(1, 0), (3, 2)])
+def test_ctrl_c_stops_and_says_how_to_go_on(
+    times: int, workers: int, command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """To the processes that build batches as well, as from a terminal."""
+    options = ["--trainer.max_epochs=1000", f"--data.num_workers={workers}", "--data.val_size=0"]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *command("fit", *options, "--checkpoint.every_n_steps=2")],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    last = tmp_path / "logs" / "run" / "version_0" / "checkpoints" / "last.ckpt"
+    while not last.is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.02)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    step = load_checkpoint(last)["global_step"]
+    assert f"Stopped at step {step}. " in said
+    assert "--ckpt_path last" in said
+    assert "Traceback" not in said
+    assert "Detected" not in said
 
 
 def _command(pid: int) -> bytes:

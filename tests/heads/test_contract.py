@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -280,13 +281,13 @@ def test_goes_on_after_an_interruption_as_if_there_had_been_none(
     step = ChatTuner.training_step
 
     def stopping(self: ChatTuner, batch: Any, batch_idx: int) -> Any:
-        if batch_idx == 4:
-            raise KeyboardInterrupt
+        if batch_idx == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
         return step(self, batch, batch_idx)
 
-    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt, SystemExit):
+    with monkeypatch.context() as patched:
         patched.setattr(ChatTuner, "training_step", stopping)
-        main(command("fit", *options, "--name=part"))
+        assert main(command("fit", *options, "--name=part")) == 143
     resumed = fit(*options, "--name=part", "--ckpt_path=last")
     files = (run / "checkpoints" / "last.ckpt" for run in (straight, resumed))
     one, two = (torch.load(file, weights_only=True) for file in files)

@@ -1,7 +1,7 @@
 """Stands in for `fit` in the tests of a sweep: leaves what a run leaves, in no time.
 
 Options: `loss` (of the last validation, 1), `steps` (validations, 3), `pause` (seconds before each,
-0), `behave` (`fail`, `crash` for good, `crash once`).
+0), `behave` (`fail`, `crash` for good, `crash once`), `signal` (of the crash), `best` (JSON).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ record = {"status": "running", "trainable_params": 10, "base": "pico"}
 
 def write(status: str) -> None:
     record.update(status=status, best={"val_loss": loss}, steps=steps, training_seconds=1.5)
+    if "best" in options:
+        record["best"] = json.loads(options["best"])
     record.update(peak_memory_mib=100.0, trainable_percent=0.5, head="LoRA")
     (folder / "run.json").write_text(json.dumps(record))
 
@@ -46,7 +48,7 @@ if options.get("behave") == "fail":
     print("a line\nerror: the rows are of another kind\na last line")
     sys.exit(2)
 if options.get("behave") == "crash" or (options.get("behave") == "crash once" and number == 0):
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), int(options.get("signal", signal.SIGKILL)))
 with (folder / "metrics.csv").open("w") as file:
     file.write("step,val_loss\n")
     for step in range(1, steps + 1):

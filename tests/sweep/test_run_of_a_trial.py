@@ -87,6 +87,19 @@ def test_the_last_message_of_a_failure_is_kept(make: Make) -> None:
     assert (infinite.state, infinite.message) == ("failed", "no finite val_loss")
 
 
+def test_a_signal_without_a_name_is_told_by_its_number(make: Make) -> None:
+    ended = outcome(make("--behave=crash", "--signal=40"))
+    assert (ended.state, ended.message) == ("killed", "killed by signal 40")
+
+
+@pytest.mark.parametrize("best", ["null", "[1]", '{"val_loss": "x"}', '{"val_loss": null}'])
+def test_a_run_whose_record_holds_no_loss_has_failed(make: Make, best: str) -> None:
+    one = make(f"--best={best}")
+    ended = outcome(one)
+    assert (ended.state, ended.message) == ("failed", "no finite val_loss")
+    assert outcome(one) == ended, "a run that has finished before"
+
+
 def test_a_run_outside_which_the_worker_died_is_waited_for(make: Make, tmp_path: Path) -> None:
     one = make()
     folder = one.root / one.name / "version_0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -58,6 +59,15 @@ def test_a_database_that_cannot_be_opened(url: str, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match="--storage") as caught:
         open_storage(url)
     assert "canary" not in str(caught.value)
+
+
+def test_a_database_of_a_newer_optuna_is_refused(tables: Path, tmp_path: Path) -> None:
+    url = sqlite_url(Path(shutil.copy(tables, tmp_path)))
+    with create_engine(url).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'v99.0.0.a'"))
+        connection.execute(text("UPDATE version_info SET schema_version = 99"))
+    with pytest.raises(UserError, match=r"--storage: .*The runtime optuna version"):
+        open_storage(url)
 
 
 def test_a_transaction_of_sqlite_waits_for_the_one_before(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tuner.checkpoint import place
 from tuner.errors import UserError
+from tuner.lost import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,12 +152,14 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save when the run is asked to stop; after any other error the weights may be bad.
 
-        In a validation there is nothing new to save. Ctrl-C meets several devices at different
-        places, where they cannot save together.
+        In a validation there is nothing new to save.
         """
-        alone = isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1
-        if (alone or isinstance(exception, SIGTERMException)) and not trainer.validating:
+        asked = isinstance(exception, SIGTERMException)
+        if asked and not trainer.validating:
             self._save(trainer)
+        saved = self.folder is not None and (self.folder / "last.ckpt").is_file()
+        if saved and trainer.is_global_zero and (asked or isinstance(exception, KeyboardInterrupt)):
+            print(f"Stopped at step {trainer.global_step}. {RESUME}", file=sys.stderr, flush=True)
 
 
 def _as_in_validation(loops: dict[str, Any]) -> None:

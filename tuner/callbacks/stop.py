@@ -1,4 +1,4 @@
-"""SIGTERM stops all devices at the same batch, with nothing lost."""
+"""SIGTERM and Ctrl+C stop all devices at the same batch, with nothing lost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,25 +18,28 @@ if TYPE_CHECKING:
 
 
 class StopTogether(Callback):
-    """Turns SIGTERM to any of the processes into a stop of all of them.
+    """Turns SIGTERM or Ctrl+C to any of the processes into a stop of all of them.
 
     Lightning's own handler waits for the other processes inside the handler, wherever they are,
     which hangs; and one that was asked alone would leave alone. Here the handler takes a note,
-    and the processes tell each other between batches. Lightning then ends the loop.
+    and the processes tell each other between batches. Lightning then ends the loop. An exception
+    where Ctrl+C happens to come could leave an optimiser step half done.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the place of Lightning's handler, which is there by now and goes at the end."""
+        """Take the place of the handlers that are there by now; Lightning puts back the first."""
 
-        def note(*_: object) -> None:
-            self._asked = True
+        def note(number: int, _: object) -> None:
+            self._asked = self._asked or number
             if trainer.world_size == 1:  # nobody to agree with: generation may stop at a token
                 _stop(trainer)
 
         signal.signal(signal.SIGTERM, note)
+        if callable(signal.getsignal(signal.SIGINT)):  # else ignored, as for a background job
+            signal.signal(signal.SIGINT, note)
 
     def on_train_batch_end(
         self,
@@ -59,6 +63,13 @@ class StopTogether(Callback):
     ) -> None:
         """Likewise: every device runs equally many batches."""
         self._agree(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let Lightning's exception tell which of the two it was."""
+        if isinstance(exception, SIGTERMException) and self._asked:
+            exception.code = 128 + self._asked
 
     def _agree(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.world_size > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -220,4 +221,10 @@ class ConversationData(L.LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=False,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_go_on_at_ctrl_c,
         )
+
+
+def _go_on_at_ctrl_c(_: int) -> None:
+    """Let the process that trains, which may need another batch until it stops, end this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +17,9 @@ import yaml
 
 from tuner.errors import UserError
 from tuner.hold import is_held
-from tuner.process import PARENT
+from tuner.overview import number
 from tuner.runs import read_losses, read_record, versions_of, whole_checkpoint
+from tuner.surroundings import PARENT
 
 PROGRAM = (sys.executable, "-m", "tuner")
 POLL = 0.5  # seconds between two looks at a run
@@ -131,12 +131,13 @@ def run(one: Run, watch: Watch) -> Outcome:
 def _ended(code: int, message: str, folder: Path | None) -> Outcome:
     record = read_record(folder) if folder else {}
     if code < 0:
-        name = signal.Signals(-code).name
+        known = {one.value: one.name for one in signal.Signals}  # but few of the real-time ones
+        name = known.get(-code, f"signal {-code}")
         message = f"killed by {name}" + ("; out of memory?" if code == -signal.SIGKILL else "")
         return Outcome(state="killed", message=message, record=record, folder=folder)
     if code == 143:
         message = "stopped by SIGTERM from outside"
-    elif code == 0 and not isfinite(record.get("best", {}).get("val_loss", float("nan"))):
+    elif code == 0 and number(record.get("best"), "val_loss") is None:
         code, message = 2, "no finite val_loss"
     state = "failed" if code else "complete"
     return Outcome(state=state, message=message if code else "", record=record, folder=folder)

@@ -28,11 +28,12 @@ def open_storage(url: str) -> RDBStorage:
         url: as SQLAlchemy has it.
 
     Raises:
-        UserError: it is no address, its driver is missing, or nothing answers.
+        UserError: it is no address, its driver is missing, nothing answers, or another version of
+            Optuna has made its tables.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sqlite = _parse(url).get_backend_name() == "sqlite"
-    with explained(url, ImportError, ValueError):
+    with explained(url, ImportError, ValueError, RuntimeError):
         # A server may close a connection that nobody used for hours.
         settings: dict[str, Any] = {"pool_pre_ping": True}
         if sqlite:

@@ -13,6 +13,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from tuner.overview import number, text
 from tuner.sweep.definition import Definition, brief
 from tuner.sweep.fit import Outcome, Run, Verdict, run
 from tuner.sweep.queue import MESSAGE, RESULT, Job, Queue
@@ -21,10 +22,8 @@ RENEW = 15  # seconds between two signs of life
 IDLE = 2  # seconds between two looks for a trial, while others have the last ones
 MOST_DEATHS = 3  # of a trial's process, after which the trial has failed
 # What is taken from run.json.
-RECORDED = (
-    *("training_seconds", "peak_memory_mib", "trainable_params", "trainable_percent"),
-    *("steps", "head", "base"),
-)
+NUMBERS = ("training_seconds", "peak_memory_mib", "trainable_params", "trainable_percent", "steps")
+TEXTS = ("head", "base")
 STATES = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -155,14 +154,15 @@ def _settle(queue: Queue, job: Job, outcome: Outcome) -> str:
             queue.put_back(job)
             return f"{message}; goes on later"
         message = f"{message} ({MOST_DEATHS} times)"
-    loss = outcome.record.get("best", {}).get("val_loss")
-    result: dict[str, Any] = {key: outcome.record.get(key) for key in RECORDED}
+    loss = number(outcome.record.get("best"), "val_loss")
+    result: dict[str, Any] = {key: number(outcome.record, key) for key in NUMBERS}
+    result |= {key: text(outcome.record, key) for key in TEXTS}
     result |= {"host": socket.gethostname(), "val_sha256": None, "run": None}
     if outcome.folder is not None:
         result["run"] = str(outcome.folder)
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             card = json.loads((outcome.folder / "data_card.json").read_text(encoding="utf-8"))
-            result["val_sha256"] = card["splits"]["val"]["sha256"]
+            result["val_sha256"] = text(card["splits"]["val"], "sha256")
     complete = outcome.state == "complete"
     said = {RESULT: result, MESSAGE: message}
     queue.finish(job, STATES[outcome.state], loss if complete else None, said)
