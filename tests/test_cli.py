@@ -111,6 +111,13 @@ def test_validate_test_and_predict_take_a_checkpoint(
     assert not list(tmp_path.glob("predictions*")), "nothing is written around a file alone"
 
 
+@pytest.mark.parametrize("interval", ["00:01:00:00", "{days: 1}"])
+def test_a_time_between_validations_is_a_setting_like_any_other(interval: str, fit: Fit) -> None:
+    run = fit(f"--trainer.val_check_interval={interval}", "--trainer.max_steps=2")
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished"
+
+
 def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
     empty, mute, typo, no_template = (folder / n for n in ("e.jsonl", "m.jsonl", "t.yaml", "base"))
     empty.write_text("")
@@ -178,6 +185,10 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
             ["GradientAccumulationScheduler is not supported"],
         ),
         (["--trainer.val_check_interval=5000"], ["trainer.val_check_interval: 5000"]),
+        (
+            ["--trainer.val_check_interval={seconds: -1}"],
+            ["val_check_interval: -1 seconds are not"],
+        ),
         (["--trainer.limit_val_batches=-1"], ["limit_val_batches"]),
         (["--trainer.devices=0"], ["trainer", "devices"]),
         (["--trainer.accelerator=tpuu"], ["trainer", "tpuu"]),
@@ -190,7 +201,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
     ]
 
 
-@pytest.mark.parametrize("case", range(47))
+@pytest.mark.parametrize("case", range(48))
 def test_mistakes_get_one_message_and_leave_nothing(
     case: int,
     command: Command,

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning_utilities.core.imports import RequirementCache
 
+from tests.attacks.commands import DUMPS
 from tuner.cli import main
 
 YAML = """\
@@ -142,3 +144,56 @@ def test_an_unknown_subcommand_names_the_nearest(
     monkeypatch.setattr(sys, "argv", ["train.py"])
     assert main(["fitt"]) == 2
     assert "Did you mean 'fit'" in capsys.readouterr().err
+
+
+CLASS = "is no class with its settings; give its name, or a mapping of class_path"
+STOPS = "{class_path: EarlyStopping, init_args: {monitor: val_loss, mode: sideways}}"
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--model.head={class_path: 3}", f"model.head: {{'class_path': 3}} {CLASS}"),
+        ("--optimizer=[]", f"optimizer: [] {CLASS}"),
+        ("--model.head={class_path: LoRA, init_args: [1]}", f"'init_args': [1]}} {CLASS}"),
+        ("--model.head={class_path: null}", f"model.head: {{'class_path': None}} {CLASS}"),
+        ("--model.head={class_path: [LoRA]}", f"model.head: {{'class_path': ['LoRA']}} {CLASS}"),
+        ("--model.head={class_path: ..}", f"model.head: {{'class_path': '..'}} {CLASS}"),
+        ("--data.prompt={class_path: ''}", f"data.prompt: {{'class_path': ''}} {CLASS}"),
+        ("--model.head={class_path: LoRA, init_args: {1: 2}}", "model.head: Key must be a string"),
+        (
+            "--model.head={class_path: LoRA, dict_kwargs: {a: 1}}",
+            "model.head: LoRA.__init__() got an unexpected keyword argument 'a'",
+        ),
+        ("--trainer.callbacks=[null]", f"trainer.callbacks: [None] {CLASS}"),
+        (f"--trainer.callbacks=[{STOPS}]", "trainer.callbacks: `mode` can be min, max, got side"),
+        ("--trainer.plugins=[null]", f"trainer.plugins: [None] {CLASS}"),
+        ("--data.source={class_path: Mixture, init_args: {sources: [null]}}", f"null {CLASS}"),
+        ("--samples=word", "samples: 'word' is not allowed; expected a mapping of keys"),
+        (f"--model.head={'[' + '1,' * 500}1]", f"... {CLASS}"),
+    ],
+)
+def test_of_all_that_the_parser_tried_the_reason_alone_is_told(
+    option: str, expected: str, explained: Explained
+) -> None:
+    text = explained(option)
+    assert expected in text
+    assert len(text) < 400
+    assert not [dump for dump in DUMPS if dump in text], text
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "trainer.logger: Requirement 'nosuch>=1' not met. HINT: Try running `pip"),
+        (["--trainer.logger.init_args.api_key=x"], "trainer.logger: unknown key 'api_key'. "),
+    ],
+)
+def test_a_logger_whose_package_is_missing(
+    options: list[str], expected: str, explained: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = RequirementCache("nosuch>=1")
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", missing)
+    text = explained("--trainer.logger=WandbLogger", *options)
+    assert expected in text
+    assert "Did you mean 'api_key'" not in text

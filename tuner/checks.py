@@ -137,7 +137,13 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
             "trainer.check_val_every_n_epoch: 0 is not allowed; to leave validation out, set "
             "--trainer.limit_val_batches 0"
         )
-    every = trainer.val_check_interval
+    seconds: float | None = cast("Any", trainer)._val_check_time_interval
+    every = trainer.val_check_interval if seconds is None else None
+    if seconds is not None and (seconds <= 0 or trainer.world_size > 1):
+        raise UserError(
+            f"trainer.val_check_interval: {seconds:g} seconds are not allowed; give more than 0 "
+            "on one device, and a number of batches on several, whose clocks differ"
+        )
     if every == 0:
         raise UserError(
             "trainer.val_check_interval: 0 is not allowed; to leave validation out, set "

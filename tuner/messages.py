@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import nearest
+from tuner.gist import GIVEN, gist, short
 from tuner.misspelt import misspelt
 from tuner.plugins import subclasses
 from tuner.written import UNREADABLE, parse, unreadable
@@ -33,7 +34,7 @@ INNER = re.compile(r"^\s*- (\w+(?:\.\w+)*: .*)$", re.MULTILINE)
 EXPECTED = re.compile(
     r"Expected an? (?!path|dot import|<class 'NoneType'>)(.+?)(?:\. Got value|$)", re.M
 )
-GIVEN = re.compile(r"(?:Given|Got) value: (.*)$", re.MULTILINE)
+GROUP = re.compile(r"Unable to load config (.*)$", re.MULTILINE)
 GROUPS = ("model", "data", "trainer")  # of the parser that reads a recipe
 HIDDEN = ("help", "print_shtab", "subcommand", "model.optimizer", "model.lr_scheduler")
 
@@ -51,8 +52,7 @@ def explain(message: str, parser: Any) -> str:
     for file in _config_files():
         if said := misspelt(file, options if whole else (), _rooms()):
             return said
-    found = KEY.search(message)
-    key = found[1] if found else ""
+    *_, key = ["", *KEY.findall(message)]  # that of a value stands below that of its group
     if found := OPTION.search(message):
         return _unknown_option(found[1], key, CLASS_PATH.search(message))
     if found := AMBIGUOUS.search(message):
@@ -90,22 +90,32 @@ def explain(message: str, parser: Any) -> str:
         return _wrong_value(key, expected, GIVEN.search(message))
     if any(mark in message for mark in NO_YAML) and (broken := _broken_file()):
         return f"--config: {broken}"
+    if found := GROUP.search(message):
+        given = short(found[1])
+        return f"{key}: {given} is not allowed; expected a mapping of keys to values, or its file"
+    if reason := gist(message):
+        key = key or _option_of(message, options)
+        return f"{key}: {reason}" if key else reason
     return message
 
 
 def _unknown_option(option: str, key: str, class_path: re.Match[str] | None) -> str:
     if room := _room(key):
-        hint = nearest(option, _parameters(room, class_path))
+        hint = nearest(option, _parameters(room, class_path) - {option})  # another class has it
     else:  # said by the parser of a class, which does not tell its name
         every = {p for base in _rooms().values() for p in _parameters(base, None)}
-        hint = nearest(option, every).split("Allowed:")[0] + "All keys: --help"
+        hint = nearest(option, every - {option}).split("Allowed:")[0] + "All keys: --help"
     return f"{f'{key}: ' if key else ''}unknown key '{option}'{_place(option)}. {hint}"
 
 
 def _wrong_value(key: str, expected: list[str], given: re.Match[str] | None) -> str:
     types = [re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind) for kind in expected]
     types = [re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kind) for kind in types]
-    value = f" {'null' if given[1] == 'None' else repr(given[1])} is not allowed;" if given else ""
+    value = (
+        f" {'null' if given[1] == 'None' else repr(short(given[1]))} is not allowed;"
+        if given
+        else ""
+    )
     allowed = " or ".join(dict.fromkeys(types))
     return f"{key}:{value} expected {allowed}{_place(key.rsplit('.', 1)[-1])}"
 
@@ -135,6 +145,15 @@ def _rooms() -> dict[str, type[Any]]:
 
 def _room(key: str) -> type[Any] | None:
     return _rooms().get(key.rsplit(".", 1)[-1])
+
+
+def _option_of(message: str, options: Iterable[str]) -> str:
+    """The option whose class could not be made, of which the parser tells the kind alone."""
+    tried = message.partition("Errors:")[0]
+    for option in sorted(options):
+        if (room := _room(option)) and f"{room.__module__}.{room.__qualname__}" in tried:
+            return option
+    return ""
 
 
 def _parameters(room: type[Any], class_path: re.Match[str] | None) -> set[str]:

@@ -6,14 +6,20 @@ from enum import Enum
 from typing import Any
 
 import yaml
-from jsonargparse import _actions
+from jsonargparse import Namespace
 from jsonargparse import _typehints as typehints
+from jsonargparse._actions import (
+    _ActionConfigLoad as Group,  # pyright: ignore[reportPrivateUsage]
+)
+from jsonargparse._actions import (
+    _ActionPrintConfig as PrintConfig,  # pyright: ignore[reportPrivateUsage]
+)
 from lightning.pytorch.cli import LightningArgumentParser
 
 from tuner.errors import UserError
 from tuner.messages import explain
 from tuner.private import without_secrets
-from tuner.written import UNREADABLE, parse, unreadable
+from tuner.written import UNREADABLE, mapping, parse, unreadable
 
 
 class Parser(LightningArgumentParser):
@@ -25,8 +31,7 @@ class Parser(LightningArgumentParser):
     def dump(self, *args: Any, **options: Any) -> str:
         """See the base class; where it is printed (`--print_config`), it shows no secret."""
         text = super().dump(*args, **options)
-        printed = _actions._ActionPrintConfig.is_print_config_requested(self)  # pyright: ignore
-        return without_secrets(text) if printed else text
+        return without_secrets(text) if PrintConfig.is_print_config_requested(self) else text
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Translate what jsonargparse found.
@@ -47,6 +52,19 @@ class Parser(LightningArgumentParser):
             # Where null is the default it is what the option means without a value.
             if action.default is not None and namespace.get(action.dest, "") is None:
                 self._check_value_key(action, None, action.dest, namespace)
+
+    def _check_value_key(self, action: Any, value: Any, *args: Any, **options: Any) -> Any:
+        """See the base class, which takes anything for a group of options.
+
+        Raises:
+            UserError: it is no mapping, nor the name of a file that holds one.
+        """
+        if isinstance(action, Group):
+            if value is None:  # a section whose keys are all commented out: as if it were not there
+                return Namespace()
+            if not isinstance(value, str | Namespace):
+                mapping(value, None, action.dest)
+        return super()._check_value_key(action, value, *args, **options)
 
     def parse_path(self, path: Any, *args: Any, **options: Any) -> Any:
         """See the base class.
@@ -77,7 +95,8 @@ def _forget_settings(parser_or_action: Any, before: Any, value: Any) -> None:
     """Let another head, source or prompt begin with its own defaults.
 
     jsonargparse hands on what the class before has under the same name, its defaults as well: VeRA
-    would take the rank of LoRA. An optimiser keeps the recipe's rate, as one would expect.
+    would take the rank of LoRA. An optimiser keeps the recipe's rate, as one would expect. Settings
+    that are empty are taken as if they were not there.
     """
     if before and before.get("class_path") not in (None, value["class_path"]):
         room = before["class_path"].rsplit(".", 2)[0]
@@ -87,6 +106,8 @@ def _forget_settings(parser_or_action: Any, before: Any, value: Any) -> None:
             "tuner.data.prompts",
         ):
             before["init_args"] = type(before["init_args"])()
+    if value.get("init_args", "") is None:
+        del value["init_args"]
     _hand_on(parser_or_action, before, value)
 
 

@@ -10,9 +10,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 from unittest.mock import patch
 
+# What the parser prints of its own, and the most lines that a message may have.
+DUMPS = ("Does not validate", "Union subtypes", "NoneType", "Parser key")
+LINES = 3
+
 
 def said(main: Callable[[list[str]], int], *args: object, program: str = "tuner") -> str:
-    """Run a command with nothing to read; it ends with 0, or with 2 and one message.
+    """Run a command with nothing to read; it ends with 0, or with 2 and one short message.
 
     Returns:
         The message; empty where the command did what it was asked to.
@@ -38,4 +42,7 @@ def said(main: Callable[[list[str]], int], *args: object, program: str = "tuner"
     assert "Traceback" not in text
     messages = [line for line in text.splitlines() if line.startswith("error: ")]
     assert len(messages) == (code == 2), f"exit code {code} with {messages}"
-    return text.partition("error: ")[2] if code else ""
+    message = text.partition("error: ")[2] if code else ""
+    assert len(message.splitlines()) <= LINES, message
+    assert not [dump for dump in DUMPS if dump in message], message
+    return message
