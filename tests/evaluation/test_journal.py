@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from tuner.errors import UserError
 from tuner.evaluation import answer
-from tuner.evaluation.journal import Journal, forget
+from tuner.evaluation.journal import Journal, alone, forget
 from tuner.tools.compare import main
+from tuner.tools.report import main as report
 
 
 def test_a_line_that_was_cut_is_found_out_again(tmp_path: Path) -> None:
@@ -69,6 +71,17 @@ def test_other_keys_have_other_journals_and_all_are_forgotten(tmp_path: Path) ->
     (tmp_path / "report.md").touch()
     forget(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_a_comparison_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    for _ in range(2):
+        with alone(tmp_path):
+            refused = pytest.raises(UserError, match="another process is writing this comparison")
+            with refused, alone(tmp_path):
+                pytest.fail("two at a time")
+        with pytest.raises(KeyboardInterrupt), alone(tmp_path):
+            raise KeyboardInterrupt
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
@@ -123,6 +136,22 @@ def test_only_what_is_missing_is_generated(
     assert not list((tmp_path / "part").glob(".*"))
     assert main(part) == 0
     assert asked[4:] == [rows, rows]  # a comparison that is done is made anew
+
+
+def test_a_second_comparison_leaves_the_journals_of_the_first(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / ".answers-of-the-first.jsonl").touch()
+    with alone(output):
+        assert main(arguments(small, output)) == 2
+        (output / "predictions.jsonl").touch()  # by which a comparison is found
+        assert report([str(output)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("error: ") == errors.count("is writing this comparison") == 2
+    assert [file.name for file in output.glob(".answers-*")] == [".answers-of-the-first.jsonl"]
+    assert main(arguments(small, output)) == 0
 
 
 def test_another_question_is_not_answered_by_the_journal(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from tuner.data.example import digest
+from tuner.errors import UserError
 
 T = TypeVar("T")
 
 PREFIX = ".answers-"
+LOCK = ".lock"
 
 
 class Journal:
@@ -62,6 +67,27 @@ class Journal:
     def close(self) -> None:
         """Close the file; it stays."""
         self._file.close()
+
+
+@contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Keep other processes from writing to a comparison, and from its journals, for a while.
+
+    Raises:
+        UserError: one of them does.
+    """
+    try:
+        held = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{folder}: another process is writing this comparison. Wait for it or stop it first, "
+            "or give the new one another folder with --output"
+        ) from error
+    with held:
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
 
 
 def forget(folder: Path) -> None:

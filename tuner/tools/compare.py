@@ -14,6 +14,7 @@ from tuner.errors import UserError, nearest
 from tuner.evaluation.answer import Decoding
 from tuner.evaluation.baselines import BASELINES, shots, with_shots
 from tuner.evaluation.compare import Plan, compare
+from tuner.evaluation.journal import alone
 from tuner.evaluation.metric import select_metrics
 from tuner.evaluation.suite import load_suite
 from tuner.evaluation.systems import System, find_systems
@@ -167,7 +168,8 @@ def evaluate(args: Sequence[str] | None) -> None:
         suite=suite,
         command=without_secrets(shlex.join(["eval.py", *(sys.argv[1:] if args is None else args)])),
     )
-    results, rows = compare(systems, test_set, plan, output)
+    with alone(output):
+        results, rows = compare(systems, test_set, plan, output)
     print(render_summary(results, rows))
     if left_out:
         print(f"{left_out} rows were left out: a run was trained or validated on their prompts.")

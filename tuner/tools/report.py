@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tuner.errors import UserError, intact
 from tuner.evaluation.compare import write_reports
+from tuner.evaluation.journal import alone
 from tuner.evaluation.predictions import read_predictions
 from tuner.evaluation.reading import check_predictions, read_results
 from tuner.parser import Parser
@@ -34,17 +35,22 @@ def report(args: Sequence[str] | None) -> None:
     """
     options = _parser().parse_args(args)
     folder = find_comparison(options.comparison, options.logs)
-    file = folder / "results.json"
+    with alone(folder):
+        _write(folder)
+    print(f"Report: {folder / 'report.html'} (and report.md, results.json)")
+
+
+def _write(folder: Path) -> None:
     results = read_results(folder)
     check_predictions(folder, results)
+    predictions = folder / "predictions.jsonl"
     try:
-        with intact(folder / "predictions.jsonl"):
-            predictions = read_predictions(folder / "predictions.jsonl")
+        with intact(predictions):
+            rows = read_predictions(predictions)
     except OSError as error:
         raise UserError(f"{folder}: cannot read the comparison: {error}") from error
-    with intact(f"{file}, predictions.jsonl"):  # whatever the reports look for in them
-        write_reports(folder, results, predictions)
-    print(f"Report: {folder / 'report.html'} (and report.md, results.json)")
+    with intact(f"{folder / 'results.json'}, predictions.jsonl"):  # whatever reports look for
+        write_reports(folder, results, rows)
 
 
 def main(args: Sequence[str] | None = None) -> int:
