@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from pyarrow.lib import ArrowMemoryError
 
 from tuner.errors import UserError, nearest
 from tuner.process import run, start
@@ -79,6 +81,54 @@ def test_stopped_by_ctrl_c_is_130_also_where_lightning_has_caught_it() -> None:
             sys.exit(1)
 
     assert raising(KeyboardInterrupt()) == run(command) == 130
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "no more files can be opened: [Errno 24]"),
+        (ImportError("x.so: Too many open files"), "no more files can be opened: x.so"),
+        (OSError(errno.ENFILE, os.strerror(errno.ENFILE)), "no more files can be opened: [Errno"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory: [Errno 12]"),
+        (MemoryError(), "out of memory: Cannot allocate memory. "),
+        (ArrowMemoryError("malloc of size 64 failed"), "out of memory: malloc of size 64 failed"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write: [Errno 28] No space"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b: Not a directory"),
+    ],
+)
+def test_what_the_system_refuses_is_one_message_with_advice_where_there_is_any(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def command() -> None:
+        raise error
+
+    assert run(command) == 2
+    plain = capsys.readouterr().err
+    assert plain.startswith(f"error: {said}")
+    assert plain.count("\n") == 1
+    assert "--ckpt_path" not in plain
+    assert run(command, "--ckpt_path last goes on") == 2
+    assert capsys.readouterr().err == f"{plain.rstrip()}. --ckpt_path last goes on\n"
+
+
+def test_what_the_system_refuses_during_the_import_is_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "refused.py").write_text("raise MemoryError")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert start("refused") == 2
+    assert capsys.readouterr().err.startswith("error: out of memory: ")
+
+
+def test_a_full_disk_behind_the_output_has_no_advice_for_a_training() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tuner", "--help"],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write: [Errno 28] No space left on device\n"
 
 
 def test_other_errors_are_not_hidden() -> None:

@@ -60,7 +60,8 @@ def test_closed_streams_are_as_if_nobody_reads_them(closed: str, tmp_path: Path)
 @pytest.mark.parametrize("backend", ["foo", "module://matplotlib_inline.backend_inline"])
 def test_the_backend_of_a_notebook_is_left_out(backend: str, tmp_path: Path) -> None:
     (tmp_path / "draws.py").write_text(
-        "import matplotlib\ndef main(_): return 3 if matplotlib.get_backend().lower() == 'agg' else 4"
+        "import matplotlib\n"
+        "def main(_): return 3 if matplotlib.get_backend().lower() == 'agg' else 4"
     )
     code = "import sys; from tuner.process import start; sys.exit(start('draws'))"
     line = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)}"

@@ -41,6 +41,7 @@ from tuner.checks import refuse_finished, refuse_impossible, refuse_pairs
 from tuner.data.datamodule import ConversationData
 from tuner.errors import UserError
 from tuner.finish import finish
+from tuner.lost import RESUME
 from tuner.memory import explained, told_while_loading
 from tuner.messages import explain
 from tuner.module import ChatTuner
@@ -281,4 +282,5 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 2 the user can mend it, 130 stopped by Ctrl+C, 143 by SIGTERM.
     """
     follow_parent()
-    return run(lambda: TunerCLI(args) and None)
+    given = sys.argv[1:] if args is None else args
+    return run(lambda: TunerCLI(args) and None, RESUME if "fit" in given[:1] else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import os
@@ -20,24 +19,11 @@ from tuner.errors import UserError
 from tuner.lost import RESUME, lost_process, when_gone
 from tuner.private import keep_private, without_secrets
 from tuner.surroundings import FIRST, PARENT, open_streams, settle
+from tuner.system import refusal
 from tuner.visible import visible
 
 if TYPE_CHECKING:
     from lightning import Trainer
-
-# What a full, failing or locked disk says, wherever a file is being written.
-DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO),
-    *(errno.EACCES, errno.EPERM, errno.ESTALE),
-)
-DISK = {os.strerror(number) for number in DISK_ERRORS}
-# What the system says of a path that cannot be one, whatever it is the path of; and Python or a
-# library in other errors.
-PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
-NAMES = (
-    *(os.strerror(errno.ENAMETOOLONG), os.strerror(errno.ELOOP)),
-    *("embedded null byte", "surrogates not allowed"),
-)
 
 # What the libraries say on every start and what a user can do nothing about.
 MUTED_WARNINGS = (
@@ -90,17 +76,22 @@ def start(module: str, args: Sequence[str] | None = None) -> int:
         main = import_module(module).main
     except KeyboardInterrupt:  # the libraries take seconds
         return 130
+    except Exception as error:
+        if reason := refusal(error):
+            return _said(reason)
+        raise
     keep_private()  # once more: Lightning has put a format of its own for warnings
     gc.freeze()
     gc.enable()
     return main(args)
 
 
-def run(command: Callable[[], None]) -> int:
+def run(command: Callable[[], None], advice: str = "") -> int:
     """Run a command and turn what the user can mend into one message.
 
     Args:
         command: the work; it raises `UserError` for what the user can mend.
+        advice: how the command goes on when the system lets it, where it does.
 
     Returns:
         0 done; 2 the user can mend it (`TUNER_DEBUG=1` shows the traceback); 130 stopped by Ctrl+C;
@@ -119,19 +110,12 @@ def run(command: Callable[[], None]) -> int:
     except Exception as error:
         if lost := lost_process(error):
             return _said(lost, by_all=True)
-        if isinstance(error, OSError) and error.errno in PATH_ERRORS:
-            return _said(f"{error.filename}: {error.strerror}")
-        reason = disk_error(error)
+        reason = refusal(error)
         if reason is None:
-            if any(said in str(error) for said in NAMES):
-                return _said(f"no file can have such a name: {str(error)[:200]}")
             raise
         if isinstance(error.__context__, UserError):  # the same disk, said before
             return _said(str(error.__context__))
-        return _said(
-            f"cannot write: {reason}. Checkpoints saved before are whole: go on with "
-            "--ckpt_path last once there is room"
-        )
+        return _said(f"{reason}. {advice}" if advice else reason)
     except SystemExit as stop:
         # Lightning raises an exception of this kind on SIGTERM, and its own exit code would be 0.
         if type(stop).__name__ == "SIGTERMException":
@@ -228,16 +212,6 @@ def follow_parent() -> None:
         os._exit(2)
 
     when_gone(parent, end)
-
-
-def disk_error(error: Exception) -> str | None:
-    """What a full, failing or locked disk said; null where it was something else.
-
-    Args:
-        error: of any library; those outside Python pass it on in words of their own.
-    """
-    said = str(error)
-    return said if any(reason in said for reason in DISK) else None
 
 
 def _said(message: str, *, by_all: bool = False) -> int:

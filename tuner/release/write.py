@@ -22,7 +22,6 @@ from tuner.evaluation.systems import System
 from tuner.generate import stop_ids
 from tuner.hold import LOCK, Hold, is_held
 from tuner.merging import dense, fold, is_quantised, refuse_virtual
-from tuner.process import disk_error
 from tuner.release.card import write_card
 from tuner.release.check import Check, compare, listen
 from tuner.release.modelfile import find_pieces, modelfile
@@ -30,6 +29,7 @@ from tuner.release.prompts import BUILT_IN, own_prompts
 from tuner.release.template import chat_template
 from tuner.runs import read_record
 from tuner.sums import write_sums
+from tuner.system import disk_error
 from tuner.weights import ADAPTER, weights_hash
 
 if TYPE_CHECKING:
