@@ -138,3 +138,10 @@ def test_home_is_expanded_for_rows_and_hash(
 def test_a_large_cell_and_nul_bytes_are_read(write: Write) -> None:
     large = "x" * 1_000_000
     assert rows(write("a.csv", f"a,b\n{large},n\0l\n")) == [{"a": large, "b": "n\0l"}]
+
+
+def test_a_link_to_nothing_is_said_to_be_one(tmp_path: Path) -> None:
+    link = tmp_path / "rows.jsonl"
+    link.symlink_to(tmp_path / "gone.jsonl")
+    with pytest.raises(UserError, match=r"rows\.jsonl is a link to a file that is not there"):
+        rows(str(link))
