@@ -53,7 +53,10 @@ from tuner.runs import claim_for_all, find_checkpoint, inside
 ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
 # What Lightning and Python raise about a trainer's settings.
-REFUSED = (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException)
+REFUSED = (
+    *(ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException),
+    *(ArithmeticError, LookupError),
+)
 
 
 class TunerCLI(LightningCLI):
@@ -186,7 +189,8 @@ class TunerCLI(LightningCLI):
             kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
             return super().instantiate_trainer(**kwargs)
         except REFUSED as error:
-            raise UserError(f"trainer: {str(error).strip()}") from error
+            missing = "missing: " if isinstance(error, LookupError) else ""  # else its key alone
+            raise UserError(f"trainer: {missing}{str(error).strip()}") from error
 
     def before_fit(self) -> None:
         """Fail early: data, model and optimiser are ready before the run gets its folder."""

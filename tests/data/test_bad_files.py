@@ -55,7 +55,7 @@ REFUSED: list[tuple[str, bytes | str, str]] = [
     ("cut.parquet", b"PAR1abc", "not a valid Parquet file"),
     ("plain.jsonl.gz", LINES, r"plain\.jsonl\.gz: a broken gzip file"),
     ("cut.jsonl.gz", gzip.compress(LINES.encode())[:-20], "a broken gzip file"),
-    ("table.parquet.gz", b"", r"unknown ending '\.parquet'"),
+    ("table.parquet.gz", b"", "Parquet is not read out of .gz"),
     ("list.jsonl", json.dumps(GOOD), r"list\.jsonl:1: a JSON list.*name the file \.json"),
     ("pretty.jsonl", json.dumps(GOOD, indent=1), r"pretty\.jsonl:1: a JSON list"),
     ("lines.json", LINES, r"lines\.json: not valid JSON.*Name it \.jsonl"),

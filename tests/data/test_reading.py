@@ -150,3 +150,10 @@ def test_a_hub_set_is_no_folder_of_this_machine(
     for name in ("user/set", str(tmp_path / "user/set"), "./user/set", "../x", "a/b/c", "~/x", ""):
         with pytest.raises(UserError, match=r"data\.source\.name: .*--data\.source\.path FILE"):
             list(read_hub(name, None, set()))
+
+
+def test_a_link_to_nothing_is_said_to_be_one(tmp_path: Path) -> None:
+    link = tmp_path / "rows.jsonl"
+    link.symlink_to(tmp_path / "gone.jsonl")
+    with pytest.raises(UserError, match=r"rows\.jsonl is a link to a file that is not there"):
+        rows(str(link))

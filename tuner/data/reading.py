@@ -45,6 +45,8 @@ def read_file(path: str | os.PathLike[str], encoding: str = PLAIN) -> Iterator[L
     packed = file.suffix.lower() == ".gz"
     ending = (file.with_suffix("") if packed else file).suffix.lower()
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv}
+    if packed and ending == ".parquet":
+        raise UserError(f"{file}: Parquet is not read out of .gz, as it is compressed itself")
     if ending not in SUFFIXES or (packed and ending not in readers):
         raise UserError(f"{file}: unknown ending '{ending}'. {nearest(ending, SUFFIXES)}")
     try:
@@ -85,6 +87,8 @@ def existing(path: str | os.PathLike[str]) -> Path:
     try:
         file = Path(path).expanduser()
         _refuse_outside(file)
+        if file.is_symlink() and not file.exists():
+            raise UserError(f"data.source.path: {file} is a link to a file that is not there")
         if not file.exists():
             raise UserError(f"data.source.path: no such file: {file}.{_near(file)}")
     except OSError as error:
