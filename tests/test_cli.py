@@ -162,6 +162,7 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
             ["lr_scheduler.monitor", "data.val_size", "no validation"],
         ),
         (["--trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val: -1"]),
+        (["--trainer.max_time=99999999999:00:00:00"], ["trainer: ", "too large"]),
         (["--trainer.max_steps=0"], ["trainer.max_steps", "nothing to train"]),
         (["--trainer.max_steps=-5"], ["trainer", "max_steps"]),
         (["--trainer.max_epochs=-1"], ["max_epochs and trainer.max_steps"]),

@@ -54,8 +54,12 @@ ROOT = Path(__file__).parent.parent
 DEFAULTS = ROOT / "configs" / "defaults.yaml"
 # What Lightning and Python raise about a trainer's settings.
 REFUSED = (
-    *(ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException),
-    *(ArithmeticError, LookupError),
+    ValueError,
+    TypeError,
+    RuntimeError,
+    ImportError,
+    OverflowError,
+    MisconfigurationException,
 )
 
 
@@ -189,8 +193,7 @@ class TunerCLI(LightningCLI):
             kwargs["plugins"] = [*plugins, AtomicCheckpointIO(), *devices.plugins()]
             return super().instantiate_trainer(**kwargs)
         except REFUSED as error:
-            missing = "missing: " if isinstance(error, LookupError) else ""  # else its key alone
-            raise UserError(f"trainer: {missing}{str(error).strip()}") from error
+            raise UserError(f"trainer: {str(error).strip()}") from error
 
     def before_fit(self) -> None:
         """Fail early: data, model and optimiser are ready before the run gets its folder."""
