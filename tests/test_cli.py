@@ -120,6 +120,8 @@ def test_a_time_between_validations_is_a_setting_like_any_other(interval: str, f
 
 def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
     empty, mute, typo, no_template = (folder / n for n in ("e.jsonl", "m.jsonl", "t.yaml", "base"))
+    nested = folder / "n.yaml"
+    nested.write_text("config: 3\n")
     empty.write_text("")
     mute.write_text('{"prompt": "Hi", "completion": ""}\n' * 3)
     typo.write_text("model:\n  head:\n    class_path: LoRA\n    init_args:\n      dropuot: 0\n")
@@ -163,6 +165,8 @@ def mistakes(folder: Path) -> list[tuple[list[str], list[str]]]:
         ),
         (["--trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val: -1"]),
         (["--trainer.max_time=99999999999:00:00:00"], ["trainer: ", "too large"]),
+        (["--trainer.max_time={days: -1}"], ["trainer.max_time", "nothing to train"]),
+        ([f"--config={nested}"], ["config: a recipe names no other"]),
         (["--trainer.max_steps=0"], ["trainer.max_steps", "nothing to train"]),
         (["--trainer.max_steps=-5"], ["trainer", "max_steps"]),
         (["--trainer.max_epochs=-1"], ["max_epochs and trainer.max_steps"]),

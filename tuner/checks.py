@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
@@ -132,6 +132,9 @@ def refuse_impossible(trainer: Trainer, model: ChatTuner, data: ConversationData
             "trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches: 0 leaves nothing "
             "to train; use validate or test to look at a model"
         )
+    timers = [one for one in cast("Any", trainer).callbacks if isinstance(one, Timer)]
+    if any((one.time_remaining() or 1) <= 0 for one in timers):
+        raise UserError("trainer.max_time: leaves nothing to train; give more than 0 seconds")
     if trainer.check_val_every_n_epoch == 0:
         raise UserError(
             "trainer.check_val_every_n_epoch: 0 is not allowed; to leave validation out, set "

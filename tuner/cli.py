@@ -209,7 +209,7 @@ class TunerCLI(LightningCLI):
             TensorBoardLogger(root, name=config.name, version=folder.name),
             CSVLogger(root, name=config.name, version=folder.name),
         ]
-        chosen = isinstance(config.trainer.logger, list | dict)
+        chosen = config.trainer.logger not in (None, True, False)  # one or more, with settings
         self.trainer.loggers = own + (self.trainer.loggers if chosen else [])
         self.best.dirpath = str(folder / "checkpoints")
         last, samples = self.config_init["fit"].checkpoint, self.config_init["fit"].samples

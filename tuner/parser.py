@@ -82,8 +82,11 @@ class Parser(LightningArgumentParser):
 
         Raises:
             YAMLError: it is no YAML.
+            UserError: it names another file.
         """
-        parse(content)
+        tree = parse(content)
+        if isinstance(tree, dict) and "config" in tree:
+            raise UserError("config: a recipe names no other; give --config once for each of them")
         return super().parse_string(content, *args, **options)
 
 

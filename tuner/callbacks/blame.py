@@ -1,4 +1,4 @@
-"""What went wrong in a training by the user's choice of trainer settings and callbacks."""
+"""What went wrong in a training by the user's choice of trainer settings, callbacks and loggers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
 
 from tuner.errors import UserError
 from tuner.hold import Hold
@@ -21,8 +22,8 @@ def blamed(hold: Hold | None) -> Generator[None]:
         hold: on the run's folder: a file that is not found may be of a folder that was removed.
 
     Raises:
-        UserError: Lightning cannot train with the trainer's settings, a callback cannot work, or
-            the run's folder is gone.
+        UserError: Lightning cannot train with the trainer's settings, a callback or a logger cannot
+            work, or the run's folder is gone.
     """
     try:
         yield
@@ -35,24 +36,26 @@ def blamed(hold: Hold | None) -> Generator[None]:
     except (UserError, OSError):
         raise
     except Exception as error:
-        who = failed_callback(error)
+        who = failed_part(error)
         if who is None:
             raise
-        said = f"{who}: {type(error).__name__}: {str(error).strip()}"
-        raise UserError(f"trainer.callbacks: {said}") from error
+        raise UserError(f"{who}: {type(error).__name__}: {str(error).strip()}") from error
 
 
-def failed_callback(error: Exception) -> str | None:
-    """The class of the callback that raised an error, or in whose hook it was raised.
+def failed_part(error: Exception) -> str | None:
+    """The callback or logger that raised an error, or in whose hook it was raised.
 
     Args:
         error: from a training.
 
     Returns:
-        Its name; null where it was no callback, or one of this project.
+        Its setting and class; null where it was none of them, or one of this project.
     """
+    found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         one = frame.f_locals.get("self")
-        if isinstance(one, Callback) and not type(one).__module__.startswith("tuner."):
-            return type(one).__name__
-    return None
+        if isinstance(one, Logger):
+            found = f"trainer.logger: {type(one).__name__}"
+        elif isinstance(one, Callback) and not type(one).__module__.startswith("tuner."):
+            found = f"trainer.callbacks: {type(one).__name__}"
+    return found  # the innermost: a callback of Lightning's own may have asked a logger
