@@ -65,8 +65,8 @@ def test_empty_settings_of_a_class_are_as_if_they_were_not_written(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py"])
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
-    one.write_text(RECIPE + "optimizer: {class_path: SGD}\n")
-    two.write_text(RECIPE + "optimizer:\n  class_path: SGD\n  init_args:\n")
+    one.write_text(RECIPE + "optimizer: {class_path: torch.optim.SGD}\n")
+    two.write_text(RECIPE + "optimizer:\n  class_path: torch.optim.SGD\n  init_args:\n")
     assert options(two) == options(one)
 
 

@@ -10,17 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from tuner.surroundings import STARTED_BY
+
 ROOT = Path(__file__).parent.parent
 TUNER = f"{shlex.quote(sys.executable)} -m tuner"
 
 
 def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """What a command line of bash does."""
+    # Other tests of this process may have been a run, which leaves word for those it starts.
+    outside = {k: v for k, v in os.environ.items() if k not in (*STARTED_BY, "LOCAL_RANK")}
     places = os.pathsep.join([os.environ["PYTHONPATH"], str(ROOT)])
     return subprocess.run(
         ["bash", "-c", line],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": places} | environment,
+        env=outside | {"PYTHONPATH": places} | environment,
         capture_output=True,
         encoding="latin-1",
         check=False,
