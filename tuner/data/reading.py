@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import difflib
 import gzip
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any, TextIO, cast
 
 from tuner.data.example import Rejected
 from tuner.errors import UserError, nearest
+from tuner.sums import sha256_of
 
 Row = dict[str, Any]
 Located = tuple[str, Row | Rejected]
@@ -165,8 +165,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """
     file = existing(path)
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(file)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
 

@@ -12,11 +12,11 @@ from filelock import FileLock, Timeout
 
 from tuner.data.example import digest
 from tuner.errors import UserError
+from tuner.hold import LOCK
 
 T = TypeVar("T")
 
 PREFIX = ".answers-"
-LOCK = ".lock"
 
 
 class Journal:

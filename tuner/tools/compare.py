@@ -194,8 +194,8 @@ def _refuse_long(systems: Sequence[System], wanted: int) -> None:
     """
     whole = [one.run is not None and one.trained.name == "model" for one in systems]
     needed = [
-        (str(one.trained), None) if alone else (one.base, one.revision)
-        for one, alone in zip(systems, whole, strict=True)
+        (str(one.trained), None) if full else (one.base, one.revision)
+        for one, full in zip(systems, whole, strict=True)
     ]
     for base, revision in dict.fromkeys(needed):
         room = context_length(base, revision)
